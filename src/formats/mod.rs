@@ -1,7 +1,7 @@
 //! The languages of a trigger's `valueLocation`, and the formats of answers that it points into.
 //!
 //! Pure, and below all modules that send queries: [`path`] (GJSON paths into JSON), `yaml`, [`xml`], [`exposition`]
-//! (Prometheus' text format) and [`url`]. Answers are never trusted: size and depth are bounded, any bytes are safe,
+//! (Prometheus' text format), [`kafka`] and [`url`]. Answers are never trusted: size and depth are bounded, any bytes are safe,
 //! and no tree is built, since values are read in place.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -9,6 +9,7 @@
 pub mod exposition;
 mod glob;
 pub mod json;
+pub mod kafka;
 pub mod path;
 mod tree;
 pub mod url;

@@ -22,7 +22,8 @@ use crate::outbound::networks::Rules;
 use crate::outbound::tls::server_name;
 use crate::scaling::event::{ErrorClass, PollError};
 
-/// Bytes that a server may send in one exchange. Answers have some hundreds; a certificate chain is not counted.
+/// Bytes that a server may send over one connection, unless its protocol needs more. Answers have some hundreds; a certificate
+/// chain is not counted.
 const BYTES_MAX: usize = 64 << 10;
 
 /// Bytes that are read at once.
@@ -53,8 +54,9 @@ pub(crate) struct Stream<'a> {
     wire: Wire,
     /// Received and not yet taken.
     buffer: Vec<u8>,
-    /// Bytes that the server may still send.
+    /// Bytes that the server may still send, of so many.
     left: usize,
+    most: usize,
 }
 
 enum Wire {
@@ -117,7 +119,7 @@ impl Reach {
                 Ok(socket) => {
                     let _ = socket.set_nodelay(true);
                     let wire = Wire::Plain(Timed { socket, deadline: target.deadline });
-                    return Ok(Stream { target, wire, buffer: Vec::new(), left: BYTES_MAX });
+                    return Ok(Stream { target, wire, buffer: Vec::new(), left: BYTES_MAX, most: BYTES_MAX });
                 }
                 Err(error) => last = Error::Io(error),
             }
@@ -127,11 +129,11 @@ impl Reach {
 
     /// Uses TLS from now on.
     pub(super) fn secure<'a>(&self, stream: Stream<'a>, material: &TlsMaterial) -> Result<Stream<'a>, PollError> {
-        let Stream { target, wire, buffer, left } = stream;
+        let Stream { target, wire, buffer, left, most } = stream;
         let config = tls::client(material, &self.roots, &self.provider)
             .map_err(|why| failed(ErrorClass::Authentication, format!("cannot ask {}: {why}", target.server)))?;
         let Wire::Plain(mut timed) = wire else {
-            return Ok(Stream { target, wire, buffer, left });
+            return Ok(Stream { target, wire, buffer, left, most });
         };
         let shake = || -> Result<ClientConnection, Error> {
             let mut connection = ClientConnection::new(Arc::new(config), server_name(target.host)?)?;
@@ -140,7 +142,7 @@ impl Reach {
         };
         let connection = shake().map_err(|error| target.fault(&error))?;
         let wire = Wire::Tls(Box::new(StreamOwned::new(connection, timed)));
-        Ok(Stream { target, wire, buffer, left })
+        Ok(Stream { target, wire, buffer, left, most })
     }
 }
 
@@ -151,6 +153,11 @@ impl Target<'_> {
 }
 
 impl Stream<'_> {
+    /// Lets the server send so many bytes in all.
+    pub(crate) fn allow(&mut self, most: usize) {
+        (self.left, self.most) = (most.saturating_sub(self.most - self.left), most);
+    }
+
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), PollError> {
         let result = match &mut self.wire {
             Wire::Plain(timed) => timed.write_all(bytes),
@@ -183,7 +190,7 @@ impl Stream<'_> {
         let mut room = [0; BUFFER];
         let most = BUFFER.min(self.left);
         if most == 0 {
-            let (server, kib) = (self.target.server, BYTES_MAX >> 10);
+            let (server, kib) = (self.target.server, self.most >> 10);
             return Err(failed(ErrorClass::Response, format!("{server} answered more than {kib} KiB")));
         }
         let read = match &mut self.wire {

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cloudwatch;
+mod kafka;
 mod nats;
 mod postgres;
 mod rabbitmq;
@@ -50,6 +51,7 @@ pub(crate) fn ask(poll: &Poll<'_>, query: &Query) -> Result<f64, PollError> {
         Query::Postgres(source) => postgres::ask(poll, source),
         Query::Sqs(source) => sqs::ask(poll, source),
         Query::CloudWatch(source) => cloudwatch::ask(poll, source),
+        Query::Kafka(source) => kafka::ask(poll, source),
         Query::Prometheus(_) | Query::Loki(_) | Query::MetricsApi(_) => {
             Err(failed(ErrorClass::Configuration, format!("a {} is no queue", query.kind())))
         }
@@ -64,6 +66,19 @@ impl Poll<'_> {
 
     fn missing(&self, what: &str) -> PollError {
         self.auth.fault(&format!("parameter {what} is not set"))
+    }
+
+    /// Returns whether to encrypt, which either metadata of this name or parameter `tls` says.
+    fn encrypted(&self, written: Option<bool>, name: &str) -> Result<bool, PollError> {
+        match (written, self.auth.optional("tls")) {
+            (Some(_), Some(_)) => {
+                Err(self.auth.fault(&format!("{name} of the trigger and parameter tls exclude each other")))
+            }
+            (Some(written), None) => Ok(written),
+            (None, None | Some("disable")) => Ok(false),
+            (None, Some("enable")) => Ok(true),
+            (None, Some(_)) => Err(self.auth.fault("parameter tls is neither enable nor disable")),
+        }
     }
 
     /// Returns CA and client certificate of the parameters.

@@ -1,10 +1,8 @@
 //! PostgreSQL: the number that a query returns, by the frontend/backend protocol, version 3.
 
-use ring::rand::{SecureRandom, SystemRandom};
-
 use super::Poll;
-use super::scram::{MECHANISM, Scram};
-use crate::encode::{hex, percent_decode};
+use super::scram::{SHA_256, Scram, nonce};
+use crate::encode::percent_decode;
 use crate::polling::failed;
 use crate::polling::stream::{Stream, Target};
 use crate::scaling::event::{ErrorClass, PollError};
@@ -211,10 +209,10 @@ fn sign_in(stream: &mut Stream<'_>, server: &str, password: &str) -> Result<(), 
                     0 if scram.as_ref().is_none_or(|(_, is_verified)| *is_verified) => {}
                     3 => stream.write(&message(b'p', &[password.as_bytes(), b"\0"].concat()))?,
                     5 => return Err(refused("it wants a password by MD5: set password_encryption to scram-sha-256")),
-                    10 if text()?.split('\0').any(|name| name == MECHANISM) => {
-                        let begun = Scram::new("", password, nonce().ok_or_else(|| refused("no random numbers"))?);
+                    10 if text()?.split('\0').any(|name| name == SHA_256.name) => {
+                        let begun = Scram::new(&SHA_256, "", password, nonce().ok_or_else(|| refused("no random numbers"))?);
                         let first = begun.first_message();
-                        let body = [MECHANISM.as_bytes(), b"\0", &count(first.len()), first.as_bytes()].concat();
+                        let body = [SHA_256.name.as_bytes(), b"\0", &count(first.len()), first.as_bytes()].concat();
                         stream.write(&message(b'p', &body))?;
                         scram = Some((begun, false));
                     }
@@ -328,12 +326,6 @@ fn length(body: usize) -> [u8; 4] {
 /// No text that is sent has more than some kilobytes.
 fn count(bytes: usize) -> [u8; 4] {
     u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes()
-}
-
-fn nonce() -> Option<String> {
-    let mut bytes = [0; 18];
-    SystemRandom::new().fill(&mut bytes).ok()?;
-    Some(hex(&bytes))
 }
 
 #[cfg(test)]

@@ -28,15 +28,7 @@ pub(super) fn ask(poll: &Poll<'_>, source: &RedisSource) -> Result<f64, PollErro
     let Some((host, port)) = host_port(&address) else {
         return Err(poll.auth.fault("parameter address is not of the form host:port"));
     };
-    let encrypted = match (source.tls, poll.auth.optional("tls")) {
-        (Some(_), Some(_)) => {
-            return Err(poll.auth.fault("enableTLS of the trigger and parameter tls exclude each other"));
-        }
-        (Some(written), None) => written,
-        (None, None | Some("disable")) => false,
-        (None, Some("enable")) => true,
-        (None, Some(_)) => return Err(poll.auth.fault("parameter tls is neither enable nor disable")),
-    };
+    let encrypted = poll.encrypted(source.tls, "enableTLS")?;
     let server = format!("{}://{address}", if encrypted { "rediss" } else { "redis" });
     let target = Target { host, port, server: &server, timeout: poll.timeout, deadline: poll.deadline };
     let mut stream = poll.transport.connect(target)?;

@@ -37,8 +37,11 @@ impl Allowed {
         let (Some(list), Some(url)) = (&self.servers, url) else {
             return None;
         };
-        let server = Server::of(url);
-        if server.as_ref().is_some_and(|server| any(list, &|pattern| server.is_meant_by(pattern))) {
+        let is_named = |url: &str| {
+            let server = Server::of(url);
+            server.as_ref().is_some_and(|server| any(list, &|pattern| server.is_meant_by(pattern)))
+        };
+        if servers(url).all(|server| is_named(&server)) {
             return None;
         }
         Some(format!("its annotation {SERVERS} does not name {}", without_secrets(url)))
@@ -49,6 +52,14 @@ impl Allowed {
 #[must_use]
 pub fn names(patterns: &[String], url: &str) -> bool {
     Server::of(url).is_some_and(|server| patterns.iter().any(|pattern| server.is_meant_by(pattern)))
+}
+
+/// Returns the URL of each server: those of a protocol without paths and users may be a list.
+fn servers(url: &str) -> impl Iterator<Item = String> {
+    let list = url.split_once("://").filter(|(scheme, _)| ["kafka", "redis", "rediss"].contains(scheme));
+    let one = list.is_none().then(|| url.to_owned());
+    let each = list.into_iter().flat_map(|(scheme, hosts)| hosts.split(',').map(move |host| format!("{scheme}://{host}")));
+    one.into_iter().chain(each)
 }
 
 struct Server {
@@ -151,6 +162,9 @@ mod tests {
             ("[fd00::1]:9090", "http://[fd00::1]:9090", true),
             ("[fd00::1]", "http://[fd00::2]:9090", false),
             ("good", "good", false),
+            ("kafka-*:9092", "kafka://kafka-0:9092,kafka-1:9092", true),
+            ("kafka-*:9092", "kafka://kafka-0:9092,evil:9092", false),
+            ("kafka-0", "kafka://kafka-0:9092,evil:9092", false),
         ] {
             let allowed = Allowed::read(None, Some(pattern));
             assert_eq!(allowed.refusal("shop", Some(url)).is_none(), expected, "{pattern} {url}");

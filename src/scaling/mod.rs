@@ -21,6 +21,7 @@ pub mod event;
 pub mod formula;
 pub mod hpa;
 pub mod identity;
+pub mod kafka;
 pub mod model;
 mod object;
 pub mod pause;

@@ -12,6 +12,7 @@ use litemap::LiteMap;
 use super::allowed::Allowed;
 use super::formula::Formula;
 pub use super::identity::{AzureCloud, PodIdentity};
+pub use super::kafka::{KafkaSource, LagRules, Sasl};
 pub use super::pause::Pause;
 pub use super::queue::{
     CloudWatchMetric, CloudWatchSource, Exact, NatsSource, PostgresSource, QueueMeasure, QueueOperation, QueueRegex,

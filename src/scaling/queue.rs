@@ -105,7 +105,7 @@ pub enum QueueMeasure {
 
 /// By how much the number of a queue is raised above the activation value where the queue is active for another reason
 /// than that number. It is worth no replica beyond the first.
-const ABOVE_ACTIVATION: f64 = 0.001;
+pub(super) const ABOVE_ACTIVATION: f64 = 0.001;
 
 impl QueueMeasure {
     /// Returns the number of a RabbitMQ queue, from its messages and from its messages published and delivered a second.

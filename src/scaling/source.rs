@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::cron::Window;
 use super::identity::{AzureCloud, PodIdentity};
+use super::kafka::KafkaSource;
 use super::queue::{
     CloudWatchMetric, CloudWatchSource, NatsSource, PostgresSource, RabbitMqSource, RedisSource, Server, SqsSource,
 };
@@ -68,6 +69,7 @@ pub enum Query {
     Postgres(Arc<PostgresSource>),
     Sqs(Arc<SqsSource>),
     CloudWatch(Arc<CloudWatchSource>),
+    Kafka(Arc<KafkaSource>),
 }
 
 impl Query {
@@ -99,6 +101,7 @@ impl Query {
             Self::Postgres(source) => Some(&source.server),
             Self::Sqs(source) => Some(&source.server),
             Self::CloudWatch(source) => Some(&source.server),
+            Self::Kafka(source) => Some(&source.server),
         }
     }
 
@@ -115,6 +118,7 @@ impl Query {
             Self::Postgres(_) => "postgresql",
             Self::Sqs(_) => "aws-sqs-queue",
             Self::CloudWatch(_) => "aws-cloudwatch",
+            Self::Kafka(source) => source.kind,
         }
     }
 
@@ -168,6 +172,7 @@ impl Query {
             Self::Postgres(source) => (place(&source.server), source.query.clone()),
             Self::Sqs(source) => (place(&source.server), source.queue.clone().unwrap_or_default()),
             Self::CloudWatch(source) => (place(&source.server), self.what().to_owned()),
+            Self::Kafka(source) => (place(&source.server), source.shown()),
         }
     }
 
@@ -182,6 +187,7 @@ impl Query {
             Self::RabbitMq(source) => &source.queue,
             Self::Postgres(source) => &source.query,
             Self::Sqs(source) => source.queue.as_deref().unwrap_or_default(),
+            Self::Kafka(source) => source.topics.as_deref().or(source.group.as_deref()).unwrap_or_default(),
             Self::CloudWatch(source) => match &source.metric {
                 CloudWatchMetric::Expression(text) | CloudWatchMetric::Metric { name: text, .. } => text,
             },

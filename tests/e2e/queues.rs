@@ -1,10 +1,21 @@
 //! Triggers that ask queues and databases: the real servers, and a control plane that scales by them.
 
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hpalite::scaling::event::Answer;
+use hpalite::scaling::model::ApiGroup;
+use hpalite::wire::{Servers, scaled_object};
 use serde_json::{Value, json};
 
 use super::case::Case;
+use crate::prometheus::credentials::FakeSource;
+use crate::prometheus::poller::asker;
+use crate::prometheus::queues::{ask, given};
 use crate::support::cluster::try_http_get;
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
+use crate::support::kafka::{self, Kafka};
 use crate::support::prometheus::Prometheus;
 use crate::support::servers::{Nats, PASSWORD, Postgres, RabbitMq, Redis};
 use crate::support::sigv4::{Known, verify};
@@ -157,6 +168,114 @@ fn replicas_follow_queues_and_databases() {
         rabbit.call("DELETE", "/queues/%2F/orders/contents", &json!({}));
         rabbit.publish(count);
     });
+}
+
+/// Asks for the lag of group `shop` as a trigger with these changes does, and returns the number or what is said.
+fn lag(kafka: &Kafka, change: &Value, parameters: &[(&str, &str)]) -> Result<f64, String> {
+    let servers = format!("127.0.0.1:{}", kafka.plain);
+    let mut metadata = json!({ "bootstrapServers": servers, "consumerGroup": "shop", "topic": "jobs" });
+    for (key, value) in change.as_object().unwrap() {
+        metadata[key] = value.clone();
+    }
+    // As the daemon reads it.
+    let object = json!({ "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+        "metadata": { "name": "so", "namespace": "shop", "uid": "1", "generation": 1 },
+        "spec": { "scaleTargetRef": { "name": "web" }, "triggers": [{ "type": "kafka", "metadata": metadata }] } });
+    let read = scaled_object::from_value(ApiGroup::KedaSh, object, &Servers::default()).unwrap();
+    let query = read.object.definition.unwrap().triggers[0].source.query().unwrap().clone();
+    match ask(&asker(&Arc::new(FakeSource::default())), query, given(parameters)) {
+        Answer::Value(number) => Ok(number),
+        Answer::Failed(error) => Err(error.message),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+/// Every way to sign in, and every rule, at a real broker.
+fn lags_are_those_of_the_broker(kafka: &Kafka) {
+    let plain = |change: Value| lag(kafka, &change, &[]);
+    // Nothing is committed yet: one for each partition.
+    assert_eq!(plain(json!({})), Ok(4.0));
+    assert_eq!(plain(json!({ "scaleToZeroOnInvalidOffset": "true" })), Ok(0.0));
+    assert_eq!(plain(json!({ "offsetResetPolicy": "earliest" })), Ok(40.0));
+    assert_eq!(plain(json!({ "offsetResetPolicy": "earliest", "allowIdleConsumers": "true" })), Ok(100.0));
+    let nowhere = plain(json!({ "topic": null, "consumerGroup": "nobody" })).unwrap_err();
+    assert!(nowhere.contains("knows no topic of group nobody"), "{nowhere}");
+    kafka.leave("shop", "jobs", 27);
+    kafka.leave("shop", "mail", 5);
+    for (change, expected) in [
+        (json!({}), 27.0),
+        (json!({ "topic": "jobs,mail" }), 32.0),
+        (json!({ "topic": null }), 32.0),
+        (json!({ "partitionLimitation": "1-3" }), 0.0),
+        (json!({ "lagThreshold": "5" }), 20.0),
+        (json!({ "lagThreshold": "5", "limitToPartitionsWithLag": "true" }), 5.0),
+        (json!({ "ensureEvenDistributionOfPartitions": "true" }), 40.0),
+    ] {
+        assert_eq!(plain(change.clone()), Ok(expected), "{change}");
+    }
+    let missing = plain(json!({ "partitionLimitation": "9" })).unwrap_err();
+    assert!(missing.contains("has no partition of topic jobs that partitionLimitation names"), "{missing}");
+    // It has not been made by asking for it.
+    for _ in 0..2 {
+        let missing = plain(json!({ "topic": "none" })).unwrap_err();
+        assert!(missing.contains("has no topic none"), "{missing}");
+    }
+    // A broker names the address where this listener is.
+    let servers = |port: u16| json!({ "bootstrapServers": format!("127.0.0.1:1,localhost:{port}"), "tls": "enable" });
+    let user = [("username", kafka::USER), ("password", kafka::PASSWORD), ("ca", &kafka.ca)];
+    for (sasl, other) in [("plaintext", "PLAIN"), ("scram_sha256", "SCRAM-SHA-256"), ("scram_sha512", "SCRAM-SHA-512")] {
+        let mut change = servers(kafka.password);
+        change["sasl"] = sasl.into();
+        assert_eq!(lag(kafka, &change, &user), Ok(27.0), "{sasl}");
+        let refused = lag(kafka, &change, &[user[0], ("password", "wrong"), user[2]]).unwrap_err();
+        assert!(refused.contains("refuses the credentials") && !refused.contains("wrong"), "{refused}");
+        let mut elsewhere = json!({ "bootstrapServers": format!("127.0.0.1:{}", kafka.token) });
+        elsewhere["sasl"] = sasl.into();
+        let refused = lag(kafka, &elsewhere, &user).unwrap_err();
+        assert!(refused.contains(&format!("does not take {other}, but sasl: oauthbearer")), "{refused}");
+    }
+    let unsigned = lag(kafka, &servers(kafka.password), &user).unwrap_err();
+    assert!(unsigned.contains("it may want sasl"), "{unsigned}");
+    let (cert, key) = kafka.client();
+    let client = [("ca", kafka.ca.as_str()), ("cert", &cert), ("key", &key)];
+    assert_eq!(lag(kafka, &servers(kafka.mutual), &client), Ok(27.0));
+    assert!(lag(kafka, &servers(kafka.mutual), &client[..1]).is_err());
+    let untrusted = lag(kafka, &servers(kafka.mutual), &[]).unwrap_err();
+    assert!(untrusted.contains("certificate"), "{untrusted}");
+
+    // A token that names somebody, without a signature, which this broker does not want.
+    let tokens = FakePrometheus::start(move |request| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let claims = json!({ "sub": "keda", "iat": now - 10, "exp": now + 3_600 }).to_string();
+        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let is_known = request.header("authorization") == Some("Basic a2VkYTpzZXNhbWUlMkY3");
+        let token = if is_known { format!("{}.{}.", part("{\"alg\":\"none\"}"), part(&claims)) } else { "x".to_owned() };
+        Reply::json(&json!({ "access_token": token, "expires_in": 3_600 }).to_string())
+    });
+    let url = format!("{}/token", tokens.url());
+    let change = json!({ "bootstrapServers": format!("127.0.0.1:{}", kafka.token), "sasl": "oauthbearer" });
+    let client = [user[0], user[1], ("oauthTokenEndpointUri", url.as_str()), ("oauthExtensions", "a=b")];
+    assert_eq!(lag(kafka, &change, &client), Ok(27.0));
+    let refused = lag(kafka, &change, &[user[0], ("password", "wrong"), client[2]]).unwrap_err();
+    assert!(refused.contains("refuses the token"), "{refused}");
+}
+
+#[test]
+fn replicas_follow_the_lag_of_a_group() {
+    let kafka = Kafka::start();
+    lags_are_those_of_the_broker(&kafka);
+    kafka.leave("web", "jobs", 0);
+    let servers = format!("127.0.0.1:{}", kafka.password);
+    let kind = Kind {
+        name: "kafka",
+        trigger: json!({ "type": "kafka", "metadata": { "bootstrapServers": servers, "consumerGroup": "web", "topic": "jobs",
+            "lagThreshold": "5", "activationLagThreshold": "1", "sasl": "scram_sha512", "tls": "enable" } }),
+        secret: json!({ "username": kafka::USER, "password": kafka::PASSWORD, "ca": kafka.ca }),
+        missing: (json!({ "topic": "nowhere" }), "has no topic nowhere"),
+        refused: Some("refuses the credentials of the authentication"),
+        dead: json!({ "bootstrapServers": "127.0.0.1:1" }),
+    };
+    goes_from_zero_up_and_back(&kind, &|count| kafka.leave("web", "jobs", i64::try_from(count).unwrap()));
 }
 
 /// A Prometheus that only answers to signed requests, as Amazon's does.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use hpalite::formats::exposition::Selector as SampleSelector;
+use hpalite::formats::kafka;
 use hpalite::formats::path::Path;
 use hpalite::formats::url::Url;
 use hpalite::formats::xml;
@@ -302,6 +303,36 @@ pub(crate) fn scalar(bytes: &[u8]) {
     let _ = wire::time::parse_http_date(text);
     let _ = wire::time::parse_age(text);
     let _ = wire::time::parse_go_duration(text);
+}
+
+/// No answer of a broker makes more of itself than its bytes, and its names can be shown. An answer that is read is whole: none
+/// with a byte more or less means the same.
+pub(crate) fn kafka(bytes: &[u8]) {
+    let shown = |name: &str| assert!(name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_graphic()));
+    let cut = &bytes[..bytes.len().saturating_sub(1)];
+    let longer = [bytes, &[0]].concat();
+    let _ = (kafka::read_versions(bytes), kafka::read_authenticate(bytes));
+    if let Some((_, names)) = kafka::read_handshake(bytes) {
+        names.iter().for_each(|name| shown(name));
+        assert!(names.len() * 2 <= bytes.len());
+    }
+    if let Some(Ok(address)) = kafka::read_coordinator(bytes) {
+        shown(&address.host);
+    }
+    if let Some(metadata) = kafka::read_metadata(bytes) {
+        metadata.brokers.iter().for_each(|(_, address)| shown(&address.host));
+        metadata.topics.iter().for_each(|(_, topic)| shown(&topic.name));
+        assert!(metadata.topics.iter().map(|(_, topic)| topic.partitions.len()).sum::<usize>() * 18 <= bytes.len());
+        assert_eq!((kafka::read_metadata(cut), kafka::read_metadata(&longer)), (None, None));
+    }
+    if let Some(topics) = kafka::read_list_offsets(bytes) {
+        assert!(topics.iter().map(|topic| topic.partitions.len()).sum::<usize>() * 22 <= bytes.len());
+        assert_eq!((kafka::read_list_offsets(cut), kafka::read_list_offsets(&longer)), (None, None));
+    }
+    if let Some(Ok(topics)) = kafka::read_offset_fetch(bytes) {
+        assert!(topics.iter().map(|topic| topic.partitions.len()).sum::<usize>() * 16 <= bytes.len());
+        assert_eq!((kafka::read_offset_fetch(cut), kafka::read_offset_fetch(&longer)), (None, None));
+    }
 }
 
 /// A kubeconfig is usable, or each of its problems is explained.

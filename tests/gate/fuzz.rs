@@ -220,12 +220,13 @@ fn api_answers() {
 /// The inputs that fuzzing begins with, and those that once failed.
 #[test]
 fn corpora() {
-    let targets: [(&str, Property); 12] = [
+    let targets: [(&str, Property); 13] = [
         ("api_answer", properties::api_answer),
         ("certificate", properties::certificate),
         ("config_map", properties::config_map),
         ("formula", properties::formula),
         ("head", properties::head),
+        ("kafka", properties::kafka),
         ("kubeconfig", properties::kubeconfig),
         ("metrics_api", properties::metrics_api),
         ("object", properties::object),
@@ -289,6 +290,12 @@ fn scalars() {
     let words =
         ["e", "E", "Ki", "Ei", "n", "u", "m", ".", "-", "+", "T", "Z", ":", "9999999999999999999", "0", "h", "ms", "d"];
     run(&corpus("scalar"), &words, 20_000, properties::scalar);
+}
+
+#[test]
+fn brokers() {
+    let words = ["\0", "\0\0\0\x01", "\0\0\0\0", "\0\x01", "\x7f", "t", "b\0\0\x23"];
+    run(&corpus("kafka"), &words, 20_000, properties::kafka);
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Queries to a scripted Prometheus on loopback.
 
-mod credentials;
+pub(crate) mod credentials;
 mod grouping;
 mod hostile;
 mod http;
 mod identity;
 mod memory;
 mod metrics_api;
-mod poller;
-mod queues;
+pub(crate) mod poller;
+pub(crate) mod queues;
 mod reach;
 mod real;
 mod setup;

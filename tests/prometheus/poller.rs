@@ -16,7 +16,7 @@ use super::credentials::{FakeSource, credentials, resolver, secret};
 use super::setup::{GENEROUS, assert_failed, source, transport};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
-pub(super) fn asker(secrets: &Arc<FakeSource>) -> Asker {
+pub(crate) fn asker(secrets: &Arc<FakeSource>) -> Asker {
     let transport = Arc::new(transport());
     let clock: Clock = Arc::new(|| UnixMillis(1_700_000_000_000));
     Asker {

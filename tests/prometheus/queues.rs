@@ -10,7 +10,7 @@ use hpalite::outbound::names::Names;
 use hpalite::outbound::networks::Rules;
 use hpalite::scaling::event::{Answer, Credentials, ErrorClass, PollJob};
 use hpalite::scaling::model::{
-    AuthenticationKind, Exact, ParameterSource, PostgresSource, PrometheusSource, Query, QueueMeasure, RabbitMqSource,
+    AuthenticationKind, Exact, KafkaSource, LagRules, ParameterSource, PostgresSource, PrometheusSource, Query, QueueMeasure, RabbitMqSource,
     RedisSource, Server, SqsSource, UnixMillis,
 };
 use hpalite::sources::Asker;
@@ -21,12 +21,12 @@ use super::setup::{assert_failed, loopback, transport_of, transport_within};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 use crate::support::sigv4::{Known, verify};
 
-fn ask(asker: &Asker, query: Query, credentials: Option<Credentials>) -> Answer {
+pub(crate) fn ask(asker: &Asker, query: Query, credentials: Option<Credentials>) -> Answer {
     let job = PollJob { id: 1, server: query.server().into(), query, credentials, group: None, due_at: UnixMillis(0) };
     asker.ask(job).answer
 }
 
-fn given(parameters: &[(&str, &str)]) -> Option<Credentials> {
+pub(crate) fn given(parameters: &[(&str, &str)]) -> Option<Credentials> {
     let value = |(name, text): &(&str, &str)| ParameterSource::Value {
         parameter: (*name).to_owned(),
         value: (*text).to_owned(),
@@ -44,6 +44,67 @@ fn redis(address: &str) -> Query {
         tls: None,
         unsafe_ssl: false,
     }))
+}
+
+fn kafka(servers: &str) -> Query {
+    Query::Kafka(Arc::new(KafkaSource {
+        server: Server::Written(format!("kafka://{servers}")),
+        kind: "kafka",
+        bootstrap_servers: Some(servers.to_owned()),
+        group: Some("shop".to_owned()),
+        topics: Some("jobs".to_owned()),
+        partitions: None,
+        rules: LagRules { threshold: 10, ..LagRules::default() },
+        sasl: None,
+        tls: None,
+        unsafe_ssl: false,
+    }))
+}
+
+/// Answers of a broker that speaks what is needed: their bodies, numbered from 1, after that of `ApiVersions`.
+fn broker(answers: &[&[u8]]) -> &'static [u8] {
+    let versions = b"\0\0\0\0\0\x04\0\x02\0\0\0\x09\0\x03\0\0\0\x09\0\x09\0\0\0\x09\0\x0a\0\0\0\x09";
+    let all = [&[&versions[..]], answers].concat();
+    let message = |(number, body): (u32, &&[u8])| {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [&length.to_be_bytes(), &number.to_be_bytes(), *body].concat()
+    };
+    (1..).zip(&all).flat_map(message).collect::<Vec<u8>>().leak()
+}
+
+#[test]
+fn brokers_that_lie_harm_nobody() {
+    let asker = impatient();
+    let coordinator = |host: &str, port: u16| {
+        let host = [&u16::try_from(host.len()).unwrap().to_be_bytes(), host.as_bytes()].concat();
+        [b"\0\0\0\0\0\0\xff\xff\0\0\0\x01", host.as_slice(), &u32::from(port).to_be_bytes()].concat()
+    };
+    let node = coordinator("169.254.169.254", 80);
+    let nobody = b"\0\0\0\0\0\x0f\xff\xff\xff\xff\xff\xff\0\0\xff\xff\xff\xff";
+    let lacks = b"\0\0\0\0\0\x01\0\x03\0\0\0\x03";
+    for (bytes, forever, class, words) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], false, ErrorClass::Response, "does not answer as Kafka does"),
+        (b"\x15\x03\x03\0\x02\x02\x0a", false, ErrorClass::Tls, "speaks TLS: write tls: enable"),
+        // Announces 128 KiB, and an answer to another question.
+        (b"\0\x02\0\0\0\0\0\x01", false, ErrorClass::Timeout, "within 1s"),
+        (b"\0\0\0\x06\0\0\0\x02\0\0", false, ErrorClass::Response, "does not answer as Kafka does"),
+        (b"\0\x04\0\x04\0\0\0\x01", true, ErrorClass::Response, "answered more than 256 KiB"),
+        (b"\0\0\0\x0a\0\0\0\x01\0\0\x7f\xff\xff\xff", false, ErrorClass::Response, "does not answer as Kafka does"),
+        (&[b"\0\0\0\x10\0\0\0\x01", &lacks[..]].concat().leak()[..], false, ErrorClass::Response,
+            "does not speak ListOffsets in version 1"),
+        (broker(&[nobody]), false, ErrorClass::Status, "is not ready for group shop"),
+        // It would have the metadata service of the node asked.
+        (broker(&[&node]), false, ErrorClass::Configuration, "kafka://169.254.169.254:80 is not asked"),
+    ] {
+        let port = saying(bytes, forever);
+        assert_failed(ask(&asker, kafka(&format!("127.0.0.1:{port}")), None), class, words);
+    }
+    // The next bootstrap server is asked where one does not answer, and nobody where one refuses the credentials.
+    let port = saying(broker(&[nobody]), false);
+    let answer = ask(&asker, kafka(&format!("127.0.0.1:1,127.0.0.1:{port}")), None);
+    assert_failed(answer, ErrorClass::Status, "is not ready");
+    let missing = ask(&asker, kafka("127.0.0.1:1"), given(&[("sasl", "plaintext"), ("username", "u")]));
+    assert_failed(missing, ErrorClass::Authentication, "parameter password is not set");
 }
 
 fn postgres(port: u16) -> Query {

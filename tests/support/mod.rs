@@ -4,6 +4,7 @@ pub(crate) mod browser;
 pub(crate) mod cluster;
 pub(crate) mod fake_kube;
 pub(crate) mod fake_prometheus;
+pub(crate) mod kafka;
 pub(crate) mod look_alikes;
 pub(crate) mod prometheus;
 pub(crate) mod servers;

@@ -16,7 +16,7 @@ use super::cluster::{free_port, wait_seeing};
 pub(crate) const PASSWORD: &str = "sesame / 7'\\";
 
 /// A program that ends with the test.
-struct Program(Child);
+pub(super) struct Program(Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -25,7 +25,7 @@ impl Drop for Program {
     }
 }
 
-fn start(command: &mut Command) -> Program {
+pub(super) fn start(command: &mut Command) -> Program {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Program(quiet.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}, which tests/setup installs")))
 }
@@ -42,7 +42,7 @@ fn reachable(port: u16) -> TcpStream {
 }
 
 /// Writes a certificate for loopback, and its key, and returns the former.
-fn certificate(folder: &Path) -> String {
+pub(super) fn certificate(folder: &Path) -> String {
     let names = ["localhost", "127.0.0.1"].map(str::to_owned).to_vec();
     let pair = rcgen::generate_simple_self_signed(names).unwrap();
     let key = folder.join("key.pem");

@@ -8,7 +8,7 @@ const API: &str = "use a metrics-api trigger that asks its HTTP API";
 /// Each type with the nearest way to the same number.
 const KNOWN: &[(&str, &str)] = &[
     ("activemq", EXPORTER),
-    ("apache-kafka", EXPORTER),
+    ("apache-kafka", SERVED),
     ("arangodb", EXPORTER),
     ("artemis-queue", EXPORTER),
     ("aws-cloudwatch", SERVED),
@@ -49,7 +49,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("huawei-cloudeye", EXPORTER),
     ("ibmmq", EXPORTER),
     ("influxdb", API),
-    ("kafka", EXPORTER),
+    ("kafka", SERVED),
     ("kubernetes-resource", "use a prometheus trigger with kube-state-metrics, or a metrics-api trigger"),
     ("kubernetes-workload", SERVED),
     ("liiklus", EXPORTER),

@@ -10,6 +10,7 @@ mod catalog;
 mod cron;
 mod expression;
 pub(crate) mod identity;
+mod kafka;
 mod loki;
 mod metrics_api;
 mod nats_jetstream;
@@ -83,6 +84,8 @@ const SUPPORTED: &[TriggerType] = &[
     postgresql::TYPE,
     aws_sqs::TYPE,
     aws_cloudwatch::TYPE,
+    kafka::KAFKA,
+    kafka::APACHE_KAFKA,
 ];
 
 impl TriggerType {
@@ -98,6 +101,8 @@ impl TriggerType {
 struct Common<'a> {
     group: ApiGroup,
     namespace: &'a str,
+    /// The name of the object.
+    object: &'a str,
     /// The object has a formula, whose target replaces those of the triggers.
     feeds_formula: bool,
 }
@@ -107,6 +112,8 @@ pub(crate) struct Context<'a> {
     group: ApiGroup,
     /// The namespace of the object.
     namespace: &'a str,
+    /// Its name.
+    object: &'a str,
     index: u16,
     /// The trigger itself.
     fields: &'a Fields<'a>,
@@ -238,7 +245,7 @@ pub(crate) fn read_all<'a>(
         types_text: String::new(),
         authentications_text: String::new(),
     };
-    let common = Common { group, namespace: &object.namespace, feeds_formula };
+    let common = Common { group, namespace: &object.namespace, object: &object.name, feeds_formula };
     let mut authentications = Vec::new();
     let mut names = Vec::new();
     for (index, fields) in items.iter().enumerate() {
@@ -296,7 +303,7 @@ fn read_one(
     authentication: Option<AuthenticationRef>,
     report: &mut Diagnostics,
 ) -> Option<One> {
-    let Common { group, namespace, feeds_formula } = common;
+    let Common { group, namespace, object, feeds_formula } = common;
     let use_cached_metrics =
         group != ApiGroup::KedaK8sIo && fields.boolean("useCachedMetrics", report).unwrap_or(false);
     let parameters = read_parameters(group, fields, report);
@@ -318,7 +325,7 @@ fn read_one(
         report.warn(parameters.path(key), format!("unknown parameter of the {kind} trigger, it has no effect"), fix);
     }
     let context =
-        Context { group, namespace, index, fields, parameters, authentication: authentication.as_ref(), feeds_formula };
+        Context { group, namespace, object, index, fields, parameters, authentication: authentication.as_ref(), feeds_formula };
     let env = trigger_type.from_env.iter().filter_map(|parameter| context.env_source(parameter)).collect();
     let parsed = (trigger_type.parse)(&context, report)?;
     let kind = kind.to_owned();
@@ -442,6 +449,13 @@ fn external_metric_type(context: &Context<'_>, report: &mut Diagnostics) -> Opti
     };
     report.problem(Step::BuildScalers, context.fields.path("metricType"), message, fix);
     None
+}
+
+/// Returns whether a text has the form `host:port`.
+fn is_host_port(text: &str) -> bool {
+    let is_name =
+        |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_[]:".contains(c));
+    text.rsplit_once(':').is_some_and(|(host, port)| is_name(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 /// Replaces characters as KEDA does for the name of a trigger's metric.

@@ -1,7 +1,7 @@
 //! The `redis` trigger: the length of a list.
 
 use super::super::fields::{Diagnostics, quoted};
-use super::{Context, External, Parsed, Row, TriggerType, external_metric_type, normalized, target};
+use super::{Context, External, Parsed, Row, TriggerType, external_metric_type, is_host_port, normalized, target};
 use crate::scaling::model::{OnMissing, Query, RedisSource, Source};
 
 pub(super) const TYPE: TriggerType = TriggerType {
@@ -98,12 +98,6 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
         on_missing: OnMissing::Error,
         source: Source::Query(Query::Redis(source.into())),
     }))
-}
-
-fn is_host_port(text: &str) -> bool {
-    let is_name =
-        |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_[]:".contains(c));
-    text.rsplit_once(':').is_some_and(|(host, port)| is_name(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 #[cfg(test)]
