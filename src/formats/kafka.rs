@@ -341,7 +341,8 @@ mod tests {
         let found = b"\0\0\0\0\0\0\xff\xff\0\0\0\x01\0\x01b\0\0\x23\x84";
         assert_eq!(read_coordinator(found), Some(Ok(here.clone())));
         assert_eq!(read_coordinator(b"\0\0\0\0\0\x0f\xff\xff\xff\xff\xff\xff\0\0\xff\xff\xff\xff"), Some(Err(15)));
-        let bytes = b"\0\0\0\0\0\0\0\x01\0\0\0\x01\0\x01b\0\0\x23\x84\xff\xff\0\x01c\0\0\0\x01\0\0\0\x01\0\0\0\x04jobs\0\
+        let bytes =
+            b"\0\0\0\0\0\0\0\x01\0\0\0\x01\0\x01b\0\0\x23\x84\xff\xff\0\x01c\0\0\0\x01\0\0\0\x01\0\0\0\x04jobs\0\
             \0\0\0\x02\0\0\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01\
             \0\x05\0\0\0\x01\xff\xff\xff\xff\0\0\0\0\0\0\0\0";
         let partitions = vec![(0, Ok(1)), (1, Err(5))];

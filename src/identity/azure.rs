@@ -8,13 +8,18 @@ use super::oauth::{access_token, refusal};
 use super::tokens::{self, key};
 use crate::encode::escape;
 use crate::polling::auth::Auth;
+use crate::scaling::allowed::names;
 use crate::scaling::event::PollError;
 use crate::scaling::model::{AzureCloud, PodIdentity};
 
 const AUTHORITY: &str = "https://login.microsoftonline.com/";
 
-/// Returns what a token for Azure's own Prometheus is for.
-pub(super) fn prometheus_scope(cloud: AzureCloud) -> &'static str {
+/// Returns what a token is for: Azure's own Prometheus, or its Service Bus.
+pub(super) fn scope(url: &str, cloud: AzureCloud) -> &'static str {
+    if names(&[format!("*.{}", cloud.service_bus())], url) {
+        // The same in all clouds.
+        return "https://servicebus.azure.net/.default";
+    }
     match cloud {
         AzureCloud::Public => "https://prometheus.monitor.azure.com/.default",
         AzureCloud::UsGovernment => "https://prometheus.monitor.azure.us/.default",
@@ -51,5 +56,17 @@ impl Identity {
             let is_own = authority_host.is_none() && own.authority.is_some();
             access_token(&tokens::ask(&self.transport, post(&url, form, is_own), refusal)?)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tokens_are_for() {
+        let of = |url| scope(url, AzureCloud::China);
+        assert_eq!(of("https://shop.servicebus.chinacloudapi.cn"), "https://servicebus.azure.net/.default");
+        assert_eq!(of("https://x.prometheus.monitor.azure.cn"), "https://prometheus.monitor.azure.cn/.default");
     }
 }

@@ -127,7 +127,7 @@ impl Identity {
             }
             Some(azure @ PodIdentity::AzureWorkload { .. }) => {
                 self.check_server(auth, azure, settings::AZURE_SERVERS, purpose.url)?;
-                self.azure(auth, azure, azure::prometheus_scope(purpose.azure_cloud)).map(Proof::Bearer)
+                self.azure(auth, azure, azure::scope(purpose.url, purpose.azure_cloud)).map(Proof::Bearer)
             }
             Some(PodIdentity::Gcp) => {
                 self.check_server(auth, &PodIdentity::Gcp, settings::GOOGLE_SERVERS, purpose.url)?;

@@ -96,6 +96,12 @@ fn json_number(value: Raw<'_>) -> Result<f64, String> {
     })
 }
 
+/// Reads a text that is a number or a quantity, and finite.
+pub(super) fn text_number(text: &str) -> Result<f64, String> {
+    let number = number(&Value::String(text.to_owned()))?;
+    if number.is_finite() { Ok(number) } else { Err("an infinite number is there".to_owned()) }
+}
+
 /// Returns a number, also from text that is a number or a quantity.
 fn number(value: &Value) -> Result<f64, String> {
     let what = match value {

@@ -7,4 +7,5 @@
 
 pub mod answer;
 pub mod request;
+pub mod resource;
 pub mod service;

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::scram::{Mechanism, SHA_256, SHA_512, Scram, nonce};
-use super::{Poll, host_port};
+use super::{Node, Poll, first_of};
 use crate::formats::kafka as format;
 use crate::formats::kafka::{ANSWER_MAX, Address, Api, Body, Topic};
 use crate::identity::{Proof, Purpose};
@@ -23,31 +23,23 @@ use crate::scaling::model::{AuthMode, AzureCloud, KafkaSource, Sasl, UnixMillis}
 /// Upper bound on the brokers that one poll contacts, one after the other.
 const BROKERS_MAX: usize = 100;
 
-/// Upper bound on bootstrap servers.
-const BOOTSTRAP_MAX: usize = 20;
+/// For messages.
+const SCHEME: &str = "kafka";
 
 /// Partitions by topic.
 type Partitions<'a> = Vec<(&'a str, Vec<i32>)>;
 
-/// A broker's address, and what it is called in messages.
-struct Node {
-    address: Address,
-    name: String,
-}
-
 impl Node {
-    fn new(address: Address) -> Self {
-        let Address { host, port } = &address;
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        Self { name: format!("kafka://{host}:{port}"), address }
-    }
-
     fn fails(&self, class: ErrorClass, what: impl AsRef<str>) -> PollError {
         failed(class, format!("{} {}", self.name, what.as_ref()))
     }
 
     fn strange(&self) -> PollError {
         self.fails(ErrorClass::Response, "does not answer as Kafka does")
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.name == other.name
     }
 }
 
@@ -74,19 +66,21 @@ enum Login {
 
 pub(super) fn ask(poll: &Poll<'_>, source: &KafkaSource) -> Result<f64, PollError> {
     let servers = poll.given(source.bootstrap_servers.as_deref(), &["bootstrapServers"]);
-    let nodes = bootstrap(poll, servers.ok_or_else(|| poll.missing("bootstrapServers"))?)?;
-    let group =
-        poll.given(source.group.as_deref(), &["consumerGroup"]).ok_or_else(|| poll.missing("consumerGroup"))?;
+    let nodes = Node::list(SCHEME, servers.ok_or_else(|| poll.missing("bootstrapServers"))?);
+    let wrong = || poll.auth.fault("parameter bootstrapServers is not of the form host:port,host:port");
+    let nodes = nodes.ok_or_else(wrong)?;
+    let group = poll.given(source.group.as_deref(), &["consumerGroup"]).ok_or_else(|| poll.missing("consumerGroup"))?;
     let topics = poll.given(source.topics.as_deref(), &["topic"]);
     let topics: Vec<&str> =
         topics.into_iter().flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty()).collect();
     let access = Access { poll, tls: encryption(poll, source)?, proof: login(poll, source)? };
 
-    let mut first = access.first(&nodes)?;
+    let mut first = first_of(poll, &nodes, |node, deadline| access.connect(node, deadline))?;
     let answer = first.ask(format::FIND_COORDINATOR, format::find_coordinator(group))?;
     let found = format::read_coordinator(&answer).ok_or_else(|| first.node.strange())?;
-    let coordinator = Node::new(found.map_err(|code| refusal(first.node, code, &format!("group {group}")))?);
-    let mut other = match coordinator.address == first.node.address {
+    let found = found.map_err(|code| refusal(first.node, code, &format!("group {group}")))?;
+    let coordinator = node_at(&found).ok_or_else(|| first.node.strange())?;
+    let mut other = match coordinator.is(first.node) {
         true => None,
         false => Some(access.connect(&coordinator, poll.deadline)?),
     };
@@ -119,9 +113,9 @@ pub(super) fn ask(poll: &Poll<'_>, source: &KafkaSource) -> Result<f64, PollErro
     for (leader, partitions) in led {
         let node = brokers.get(&leader).ok_or_else(|| first.node.strange())?;
         let mut own;
-        let connection = if node.address == first.node.address {
+        let connection = if node.is(first.node) {
             &mut first
-        } else if let Some(other) = other.as_mut().filter(|other| other.node.address == node.address) {
+        } else if let Some(other) = other.as_mut().filter(|other| other.node.is(node)) {
             other
         } else {
             own = access.connect(node, poll.deadline)?;
@@ -159,17 +153,6 @@ pub(super) fn ask(poll: &Poll<'_>, source: &KafkaSource) -> Result<f64, PollErro
         });
     }
     Ok(source.rules.number(&found))
-}
-
-/// Reads a list of `host:port`.
-fn bootstrap(poll: &Poll<'_>, servers: &str) -> Result<Vec<Node>, PollError> {
-    let nodes: Option<Vec<Node>> = servers
-        .split(',')
-        .map(|server| host_port(server.trim()))
-        .map(|place| place.map(|(host, port)| Node::new(Address { host: host.to_owned(), port })))
-        .collect();
-    let fault = || poll.auth.fault("parameter bootstrapServers is not of the form host:port,host:port");
-    nodes.filter(|nodes| nodes.len() <= BOOTSTRAP_MAX).ok_or_else(fault)
 }
 
 fn encryption(poll: &Poll<'_>, source: &KafkaSource) -> Result<Option<TlsMaterial>, PollError> {
@@ -226,8 +209,7 @@ fn token(poll: &Poll<'_>) -> Result<std::sync::Arc<String>, PollError> {
         }
     }
     let auth = Auth { parameters: &parameters, named: poll.auth.named };
-    let nowhere =
-        Purpose { url: "", aws_service: "", aws_region: None, azure_cloud: AzureCloud::Public };
+    let nowhere = Purpose { url: "", aws_service: "", aws_region: None, azure_cloud: AzureCloud::Public };
     match poll.identity.prove(None, &[AuthMode::OAuth], &auth, nowhere)? {
         Proof::Bearer(token) => Ok(token),
         _ => Err(poll.missing("oauthTokenEndpointUri")),
@@ -250,25 +232,9 @@ fn bearer(token: &str, extensions: &str) -> Result<String, &'static str> {
 }
 
 impl Access<'_> {
-    /// Connects to the first of these that can be reached and speaks what is needed.
-    fn first<'n>(&'n self, nodes: &'n [Node]) -> Result<Connection<'n>, PollError> {
-        let mut last = None;
-        for (at, node) in nodes.iter().enumerate() {
-            // Each gets half of the time that is left, and the last one all of it.
-            let left = self.poll.deadline.saturating_duration_since(Instant::now());
-            let deadline = if at + 1 == nodes.len() { self.poll.deadline } else { self.poll.deadline - left / 2 };
-            match self.connect(node, deadline) {
-                Ok(connection) => return Ok(connection),
-                Err(error) if matches!(error.class, ErrorClass::Connect | ErrorClass::Timeout) => last = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| self.poll.missing("bootstrapServers")))
-    }
-
     fn connect<'n>(&'n self, node: &'n Node, deadline: Instant) -> Result<Connection<'n>, PollError> {
-        let Address { host, port } = &node.address;
-        let target = Target { host, port: *port, server: &node.name, timeout: self.poll.timeout, deadline };
+        let Node { host, port, name } = node;
+        let target = Target { host, port: *port, server: name, timeout: self.poll.timeout, deadline };
         let mut stream = self.poll.transport.connect(target)?;
         if let Some(tls) = &self.tls {
             stream = self.poll.transport.secure(stream, tls)?;
@@ -386,6 +352,10 @@ fn committed(
     found.map_err(|code| refusal(coordinator.node, code, &format!("group {group}")))
 }
 
+fn node_at(address: &Address) -> Option<Node> {
+    Node::of(SCHEME, &address.host, &address.port.to_string())
+}
+
 type Leaders<'a> = (BTreeMap<i32, Node>, Vec<(&'a str, i32, i32)>);
 
 /// Returns all brokers, and topic, partition and leader of each partition that counts.
@@ -398,9 +368,13 @@ fn leaders<'a>(
     let answer = first.ask(format::METADATA, format::metadata(&topics))?;
     let node = first.node;
     let metadata = format::read_metadata(&answer).ok_or_else(|| node.strange())?;
-    let brokers = metadata.brokers.into_iter().map(|(id, address)| (id, Node::new(address))).collect();
+    // One at an address that is none leads nothing.
+    let brokers = metadata.brokers.iter().filter_map(|(id, address)| Some((*id, node_at(address)?))).collect();
     let counts = |partition: i32| {
-        source.partitions.as_ref().is_none_or(|ranges| ranges.iter().any(|(low, high)| (*low..=*high).contains(&partition)))
+        source
+            .partitions
+            .as_ref()
+            .is_none_or(|ranges| ranges.iter().any(|(low, high)| (*low..=*high).contains(&partition)))
     };
     let mut found = Vec::new();
     for name in names {
@@ -411,8 +385,9 @@ fn leaders<'a>(
         }
         let before = found.len();
         for (partition, leader) in topic.partitions.iter().filter(|(partition, _)| counts(*partition)) {
-            let leader = leader
-                .map_err(|_| node.fails(ErrorClass::Status, format!("has no leader of partition {partition} of {name}")))?;
+            let leader = leader.map_err(|_| {
+                node.fails(ErrorClass::Status, format!("has no leader of partition {partition} of {name}"))
+            })?;
             found.push((name.as_str(), *partition, leader));
         }
         if found.len() == before {

@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod azure_servicebus;
 mod cloudwatch;
 mod kafka;
 mod nats;
@@ -12,6 +13,7 @@ mod postgres;
 mod rabbitmq;
 mod redis;
 mod scram;
+mod series;
 mod sqs;
 
 use std::time::{Duration, Instant};
@@ -52,7 +54,10 @@ pub(crate) fn ask(poll: &Poll<'_>, query: &Query) -> Result<f64, PollError> {
         Query::Sqs(source) => sqs::ask(poll, source),
         Query::CloudWatch(source) => cloudwatch::ask(poll, source),
         Query::Kafka(source) => kafka::ask(poll, source),
-        Query::Prometheus(_) | Query::Loki(_) | Query::MetricsApi(_) => {
+        Query::ServiceBus(source) => azure_servicebus::ask(poll, source),
+        Query::Graphite(source) => series::graphite(poll, source),
+        Query::Influx(source) => series::influxdb(poll, source),
+        Query::Prometheus(_) | Query::Loki(_) | Query::MetricsApi(_) | Query::Resource(_) => {
             Err(failed(ErrorClass::Configuration, format!("a {} is no queue", query.kind())))
         }
     }
@@ -136,6 +141,56 @@ fn amazon(poll: &Poll<'_>, service: &str, endpoint: Option<&str>, region: Option
 
 fn get_request(url: String, server: &Url, headers: Vec<Header>, tls: TlsMaterial) -> Request {
     Request { method: Method::Get, url, headers, form: None, trusted: false, tls, server: server.server() }
+}
+
+/// A server that is not asked over HTTP.
+struct Node {
+    host: String,
+    port: u16,
+    /// With a scheme, for messages.
+    name: String,
+}
+
+/// Upper bound on the servers that a trigger may name.
+const NODES_MAX: usize = 50;
+
+impl Node {
+    fn new(scheme: &str, host: &str, port: u16) -> Self {
+        let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        Self { name: format!("{scheme}://{shown}:{port}"), host: host.to_owned(), port }
+    }
+
+    /// Reads what a server says about another; an IPv6 address may have no brackets.
+    fn of(scheme: &str, host: &str, port: &str) -> Option<Self> {
+        let host = if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() };
+        host_port(&format!("{host}:{port}")).map(|(host, port)| Self::new(scheme, host, port))
+    }
+
+    /// Reads `host:port,host:port`.
+    fn list(scheme: &str, text: &str) -> Option<Vec<Self>> {
+        let places = text.split(',').map(|place| host_port(place.trim()));
+        let nodes = places.map(|place| place.map(|(host, port)| Self::new(scheme, host, port)));
+        nodes.collect::<Option<Vec<_>>>().filter(|nodes| nodes.len() <= NODES_MAX)
+    }
+}
+
+/// Connects to the first of these that can be reached.
+fn first_of<'n, T>(
+    poll: &Poll<'_>,
+    nodes: &'n [Node],
+    connect: impl Fn(&'n Node, Instant) -> Result<T, PollError>,
+) -> Result<T, PollError> {
+    let mut last = None;
+    for (at, node) in nodes.iter().enumerate() {
+        // Each gets half of the time that is left, and the last one all of it.
+        let left = poll.deadline.saturating_duration_since(Instant::now());
+        let deadline = if at + 1 == nodes.len() { poll.deadline } else { poll.deadline - left / 2 };
+        match connect(node, deadline) {
+            Err(error) if matches!(error.class, ErrorClass::Connect | ErrorClass::Timeout) => last = Some(error),
+            other => return other,
+        }
+    }
+    Err(last.unwrap_or_else(|| poll.auth.fault("no server is named")))
 }
 
 /// Takes `host:port` apart; an IPv6 address has brackets.

@@ -210,7 +210,8 @@ fn sign_in(stream: &mut Stream<'_>, server: &str, password: &str) -> Result<(), 
                     3 => stream.write(&message(b'p', &[password.as_bytes(), b"\0"].concat()))?,
                     5 => return Err(refused("it wants a password by MD5: set password_encryption to scram-sha-256")),
                     10 if text()?.split('\0').any(|name| name == SHA_256.name) => {
-                        let begun = Scram::new(&SHA_256, "", password, nonce().ok_or_else(|| refused("no random numbers"))?);
+                        let begun =
+                            Scram::new(&SHA_256, "", password, nonce().ok_or_else(|| refused("no random numbers"))?);
                         let first = begun.first_message();
                         let body = [SHA_256.name.as_bytes(), b"\0", &count(first.len()), first.as_bytes()].concat();
                         stream.write(&message(b'p', &body))?;

@@ -58,7 +58,8 @@ pub fn names(patterns: &[String], url: &str) -> bool {
 fn servers(url: &str) -> impl Iterator<Item = String> {
     let list = url.split_once("://").filter(|(scheme, _)| ["kafka", "redis", "rediss"].contains(scheme));
     let one = list.is_none().then(|| url.to_owned());
-    let each = list.into_iter().flat_map(|(scheme, hosts)| hosts.split(',').map(move |host| format!("{scheme}://{host}")));
+    let each =
+        list.into_iter().flat_map(|(scheme, hosts)| hosts.split(',').map(move |host| format!("{scheme}://{host}")));
     one.into_iter().chain(each)
 }
 

@@ -40,3 +40,15 @@ pub enum AzureCloud {
     UsGovernment,
     China,
 }
+
+impl AzureCloud {
+    /// The end of the names of Service Bus' hosts.
+    #[must_use]
+    pub fn service_bus(self) -> &'static str {
+        match self {
+            Self::Public => "servicebus.windows.net",
+            Self::UsGovernment => "servicebus.usgovcloudapi.net",
+            Self::China => "servicebus.chinacloudapi.cn",
+        }
+    }
+}

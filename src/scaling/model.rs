@@ -15,8 +15,9 @@ pub use super::identity::{AzureCloud, PodIdentity};
 pub use super::kafka::{KafkaSource, LagRules, Sasl};
 pub use super::pause::Pause;
 pub use super::queue::{
-    CloudWatchMetric, CloudWatchSource, Exact, NatsSource, PostgresSource, QueueMeasure, QueueOperation, QueueRegex,
-    RabbitMqSource, RedisSource, Server, SqsSource,
+    CloudWatchMetric, CloudWatchSource, Exact, GraphiteSource, InfluxApi, InfluxSource, NatsSource, PostgresSource,
+    QueueMeasure, QueueOperation, QueueRegex, RabbitMqSource, RedisSetup, RedisSize, RedisSource, ResourceSource,
+    Server, ServiceBusEntity, ServiceBusSource, SqsSource,
 };
 pub use super::source::{
     AggregationFunction, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, PodSelection,

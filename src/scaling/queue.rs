@@ -1,7 +1,12 @@
 //! Sources that are no HTTP API of metrics: queues and databases, with the parameters of their triggers.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
+
+use super::identity::AzureCloud;
+use super::model::ParameterSource;
+use super::source::BodyFormat;
 
 /// A number that equals another with the same bits, so that sources can be compared and hashed.
 #[derive(Clone, Copy, Debug)]
@@ -49,18 +54,69 @@ impl Server {
     }
 }
 
-/// A redis trigger: the length of a list, or the size of another collection.
+/// A redis trigger of any type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RedisSource {
     pub server: Server,
-    /// `host:port`, if the metadata have it.
+    /// `host:port`, of several servers comma-separated, if the metadata have it.
     pub address: Option<String>,
-    /// Without control characters.
-    pub list_name: String,
+    pub setup: RedisSetup,
+    /// `None` if the authentication or the environment has it, or there is no sentinel.
+    pub sentinel_master: Option<String>,
+    pub size: RedisSize,
     pub database: u32,
     /// `None`: the authentication says whether the connection is encrypted.
     pub tls: Option<bool>,
     pub unsafe_ssl: bool,
+}
+
+/// How several servers belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RedisSetup {
+    Single,
+    /// The address is that of one or more nodes, which say where the key is.
+    Cluster,
+    /// The address is that of one or more sentinels, which say where the master is.
+    Sentinel,
+}
+
+/// What is counted. Names have no control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RedisSize {
+    /// The elements of a list, set, sorted set or hash.
+    Collection(String),
+    /// The entries of a stream.
+    Length { stream: String },
+    /// Entries that a group got and has not acknowledged.
+    Pending { stream: String, group: String },
+    /// Entries that a group has not got yet.
+    Lag { stream: String, group: String },
+}
+
+impl RedisSource {
+    /// The type of the triggers that ask this.
+    pub(super) fn kind(&self) -> &'static str {
+        match (self.setup, matches!(self.size, RedisSize::Collection(_))) {
+            (RedisSetup::Single, true) => "redis",
+            (RedisSetup::Cluster, true) => "redis-cluster",
+            (RedisSetup::Sentinel, true) => "redis-sentinel",
+            (RedisSetup::Single, false) => "redis-streams",
+            (RedisSetup::Cluster, false) => "redis-cluster-streams",
+            (RedisSetup::Sentinel, false) => "redis-sentinel-streams",
+        }
+    }
+}
+
+impl RedisSize {
+    /// The name of the key.
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Self::Collection(name)
+            | Self::Length { stream: name }
+            | Self::Pending { stream: name, .. }
+            | Self::Lag { stream: name, .. } => name,
+        }
+    }
 }
 
 /// A nats-jetstream trigger: messages that a consumer has not acknowledged.
@@ -170,6 +226,104 @@ pub struct SqsSource {
     pub region: Option<String>,
     pub in_flight: bool,
     pub delayed: bool,
+}
+
+/// An azure-servicebus trigger.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceBusSource {
+    pub server: Server,
+    /// For an identity of the pod's own, a part of a host's name.
+    pub namespace: Option<String>,
+    pub cloud: AzureCloud,
+    pub entity: ServiceBusEntity,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceBusEntity {
+    Queue(String),
+    Subscription { topic: String, subscription: String },
+}
+
+impl ServiceBusEntity {
+    /// Its last name.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Queue(name) | Self::Subscription { subscription: name, .. } => name,
+        }
+    }
+}
+
+impl fmt::Display for ServiceBusEntity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue(queue) => write!(f, "queue {queue}"),
+            Self::Subscription { topic, subscription } => write!(f, "subscription {subscription} of a topic {topic}"),
+        }
+    }
+}
+
+/// A graphite trigger: the newest value of a series.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GraphiteSource {
+    /// Base URL.
+    pub server_address: String,
+    pub query: String,
+    /// Since when, in Graphite's words.
+    pub from: String,
+    pub is_basic: bool,
+}
+
+/// An influxdb trigger.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InfluxSource {
+    pub server: Server,
+    /// Base URL, if the metadata have it.
+    pub server_url: Option<String>,
+    pub query: String,
+    pub api: InfluxApi,
+    pub unsafe_ssl: bool,
+}
+
+/// Names are `None` if the authentication or the environment has them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum InfluxApi {
+    Flux { organization: Option<String> },
+    Version3 { database: Option<String>, metric_key: String, is_sql: bool },
+}
+
+/// A kubernetes-resource trigger: a number in a ConfigMap or a Secret of the object's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ResourceSource {
+    pub server: Server,
+    pub is_secret: bool,
+    pub name: String,
+    pub key: String,
+    /// Where the number is in a document; `None` if it is all of the text.
+    pub location: Option<(BodyFormat, String)>,
+    /// Its fraction is cut off.
+    pub is_whole: bool,
+}
+
+impl ResourceSource {
+    /// The name under which its text is read.
+    pub const PARAMETER: &str = "key";
+
+    /// Where its text comes from.
+    #[must_use]
+    pub fn parameter(&self) -> ParameterSource {
+        let (parameter, name, key) = (Self::PARAMETER.to_owned(), self.name.clone(), self.key.clone());
+        if self.is_secret {
+            ParameterSource::Secret { parameter, name, key }
+        } else {
+            ParameterSource::ConfigMap { parameter, name, key }
+        }
+    }
+}
+
+impl fmt::Display for ResourceSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key {} of {} {}", self.key, if self.is_secret { "Secret" } else { "ConfigMap" }, self.name)
+    }
 }
 
 /// An aws-cloudwatch trigger: the newest value of a metric or an expression.

@@ -7,7 +7,8 @@ use super::cron::Window;
 use super::identity::{AzureCloud, PodIdentity};
 use super::kafka::KafkaSource;
 use super::queue::{
-    CloudWatchMetric, CloudWatchSource, NatsSource, PostgresSource, RabbitMqSource, RedisSource, Server, SqsSource,
+    CloudWatchMetric, CloudWatchSource, GraphiteSource, InfluxSource, NatsSource, PostgresSource, RabbitMqSource,
+    RedisSource, ResourceSource, Server, ServiceBusSource, SqsSource,
 };
 
 /// Where a trigger's value comes from.
@@ -70,6 +71,11 @@ pub enum Query {
     Sqs(Arc<SqsSource>),
     CloudWatch(Arc<CloudWatchSource>),
     Kafka(Arc<KafkaSource>),
+    ServiceBus(Arc<ServiceBusSource>),
+    Graphite(Arc<GraphiteSource>),
+    Influx(Arc<InfluxSource>),
+    /// The API server, whose answer is read as a parameter.
+    Resource(Arc<ResourceSource>),
 }
 
 impl Query {
@@ -79,6 +85,7 @@ impl Query {
         match self {
             Self::Prometheus(source) | Self::Loki(source) => &source.server_address,
             Self::MetricsApi(source) => &source.server,
+            Self::Graphite(source) => &source.server_address,
             _ => self.place().map_or("", Server::as_str),
         }
     }
@@ -94,7 +101,7 @@ impl Query {
 
     fn place(&self) -> Option<&Server> {
         match self {
-            Self::Prometheus(_) | Self::Loki(_) | Self::MetricsApi(_) => None,
+            Self::Prometheus(_) | Self::Loki(_) | Self::MetricsApi(_) | Self::Graphite(_) => None,
             Self::Redis(source) => Some(&source.server),
             Self::Nats(source) => Some(&source.server),
             Self::RabbitMq(source) => Some(&source.server),
@@ -102,6 +109,9 @@ impl Query {
             Self::Sqs(source) => Some(&source.server),
             Self::CloudWatch(source) => Some(&source.server),
             Self::Kafka(source) => Some(&source.server),
+            Self::ServiceBus(source) => Some(&source.server),
+            Self::Influx(source) => Some(&source.server),
+            Self::Resource(source) => Some(&source.server),
         }
     }
 
@@ -112,13 +122,17 @@ impl Query {
             Self::Prometheus(_) => "prometheus",
             Self::Loki(_) => "loki",
             Self::MetricsApi(_) => "metrics-api",
-            Self::Redis(_) => "redis",
+            Self::Redis(source) => source.kind(),
             Self::Nats(_) => "nats-jetstream",
             Self::RabbitMq(_) => "rabbitmq",
             Self::Postgres(_) => "postgresql",
             Self::Sqs(_) => "aws-sqs-queue",
             Self::CloudWatch(_) => "aws-cloudwatch",
             Self::Kafka(source) => source.kind,
+            Self::ServiceBus(_) => "azure-servicebus",
+            Self::Graphite(_) => "graphite",
+            Self::Influx(_) => "influxdb",
+            Self::Resource(_) => "kubernetes-resource",
         }
     }
 
@@ -142,6 +156,7 @@ impl Query {
                 Some("takes the place of authModes, so remove them from the trigger".to_owned())
             }
             (Self::Sqs(_) | Self::CloudWatch(_), PodIdentity::Aws { .. }) => None,
+            (Self::ServiceBus(_), PodIdentity::AzureWorkload { .. }) => None,
             _ => Some(format!("{provider} is of no use to a {kind} trigger, so name an authentication without it")),
         }
     }
@@ -166,13 +181,17 @@ impl Query {
                 (without_secrets(&source.server_address), source.query.clone())
             }
             Self::MetricsApi(source) => (without_secrets(&source.url), source.value_location.clone()),
-            Self::Redis(source) => (place(&source.server), source.list_name.clone()),
+            Self::Redis(source) => (place(&source.server), source.size.key().to_owned()),
             Self::Nats(source) => (place(&source.server), format!("{}/{}", source.stream, source.consumer)),
             Self::RabbitMq(source) => (place(&source.server), source.queue.clone()),
             Self::Postgres(source) => (place(&source.server), source.query.clone()),
             Self::Sqs(source) => (place(&source.server), source.queue.clone().unwrap_or_default()),
             Self::CloudWatch(source) => (place(&source.server), self.what().to_owned()),
             Self::Kafka(source) => (place(&source.server), source.shown()),
+            Self::ServiceBus(source) => (place(&source.server), source.entity.name().to_owned()),
+            Self::Graphite(source) => (without_secrets(&source.server_address), source.query.clone()),
+            Self::Influx(source) => (place(&source.server), source.query.clone()),
+            Self::Resource(source) => (String::new(), source.to_string()),
         }
     }
 
@@ -182,11 +201,15 @@ impl Query {
         match self {
             Self::Prometheus(source) | Self::Loki(source) => &source.query,
             Self::MetricsApi(source) => &source.value_location,
-            Self::Redis(source) => &source.list_name,
+            Self::Redis(source) => source.size.key(),
             Self::Nats(source) => &source.consumer,
             Self::RabbitMq(source) => &source.queue,
             Self::Postgres(source) => &source.query,
             Self::Sqs(source) => source.queue.as_deref().unwrap_or_default(),
+            Self::ServiceBus(source) => source.entity.name(),
+            Self::Graphite(source) => &source.query,
+            Self::Influx(source) => &source.query,
+            Self::Resource(source) => &source.name,
             Self::Kafka(source) => source.topics.as_deref().or(source.group.as_deref()).unwrap_or_default(),
             Self::CloudWatch(source) => match &source.metric {
                 CloudWatchMetric::Expression(text) | CloudWatchMetric::Metric { name: text, .. } => text,

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::identity::settings::Settings;
 use crate::identity::{Identity, Purpose};
 use crate::kube::Client;
+use crate::metrics_api::resource;
 use crate::metrics_api::service::{self, ServiceSource};
 use crate::outbound::names::{self, Names};
 use crate::outbound::networks::Rules;
@@ -166,6 +167,10 @@ impl Asker {
                     }
                     Err(error) => end(Answer::Failed(error)),
                 }
+            }
+            Query::Resource(source) => {
+                let read = |parameters| resource::read(&source, &parameters);
+                end(parameters.and_then(read).map_or_else(Answer::Failed, Answer::Value), None, None);
             }
             query => {
                 let ask = |parameters| {

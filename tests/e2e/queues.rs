@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hpalite::scaling::event::Answer;
 use hpalite::scaling::model::ApiGroup;
 use hpalite::wire::{Servers, scaled_object};
@@ -14,10 +14,10 @@ use crate::prometheus::credentials::FakeSource;
 use crate::prometheus::poller::asker;
 use crate::prometheus::queues::{ask, given};
 use crate::support::cluster::try_http_get;
-use crate::support::fake_prometheus::{FakePrometheus, Reply};
+use crate::support::fake_prometheus::{FakePrometheus, Reply, Request};
 use crate::support::kafka::{self, Kafka};
 use crate::support::prometheus::Prometheus;
-use crate::support::servers::{Nats, PASSWORD, Postgres, RabbitMq, Redis};
+use crate::support::servers::{Nats, PASSWORD, PlainRedis, Postgres, RabbitMq, Redis};
 use crate::support::sigv4::{Known, verify};
 
 /// One kind of server, and how it is asked.
@@ -38,9 +38,7 @@ struct Kind {
 impl Kind {
     fn changed(&self, change: &Value) -> Value {
         let mut trigger = self.trigger.clone();
-        for (key, value) in change.as_object().unwrap() {
-            trigger["metadata"][key] = value.clone();
-        }
+        trigger["metadata"] = with(trigger["metadata"].clone(), change);
         trigger
     }
 }
@@ -170,17 +168,16 @@ fn replicas_follow_queues_and_databases() {
     });
 }
 
-/// Asks for the lag of group `shop` as a trigger with these changes does, and returns the number or what is said.
-fn lag(kafka: &Kafka, change: &Value, parameters: &[(&str, &str)]) -> Result<f64, String> {
-    let servers = format!("127.0.0.1:{}", kafka.plain);
-    let mut metadata = json!({ "bootstrapServers": servers, "consumerGroup": "shop", "topic": "jobs" });
-    for (key, value) in change.as_object().unwrap() {
-        metadata[key] = value.clone();
-    }
+/// Asks as a trigger of this type does, and returns the number or what is said.
+fn asked(kind: &str, metadata: &Value, parameters: &[(&str, &str)]) -> Result<f64, String> {
     // As the daemon reads it.
+    let mut trigger = json!({ "type": kind, "metadata": metadata });
+    if !parameters.is_empty() {
+        trigger["authenticationRef"] = json!({ "name": "a" });
+    }
     let object = json!({ "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
         "metadata": { "name": "so", "namespace": "shop", "uid": "1", "generation": 1 },
-        "spec": { "scaleTargetRef": { "name": "web" }, "triggers": [{ "type": "kafka", "metadata": metadata }] } });
+        "spec": { "scaleTargetRef": { "name": "web" }, "triggers": [trigger] } });
     let read = scaled_object::from_value(ApiGroup::KedaSh, object, &Servers::default()).unwrap();
     let query = read.object.definition.unwrap().triggers[0].source.query().unwrap().clone();
     match ask(&asker(&Arc::new(FakeSource::default())), query, given(parameters)) {
@@ -188,6 +185,21 @@ fn lag(kafka: &Kafka, change: &Value, parameters: &[(&str, &str)]) -> Result<f64
         Answer::Failed(error) => Err(error.message),
         other => Err(format!("{other:?}")),
     }
+}
+
+/// Changes an object: null removes a key.
+fn with(mut object: Value, change: &Value) -> Value {
+    for (key, value) in change.as_object().unwrap() {
+        object[key] = value.clone();
+    }
+    object
+}
+
+/// Asks for the lag of group `shop` as a trigger with these changes does.
+fn lag(kafka: &Kafka, change: &Value, parameters: &[(&str, &str)]) -> Result<f64, String> {
+    let servers = format!("127.0.0.1:{}", kafka.plain);
+    let metadata = json!({ "bootstrapServers": servers, "consumerGroup": "shop", "topic": "jobs" });
+    asked("kafka", &with(metadata, change), parameters)
 }
 
 /// Every way to sign in, and every rule, at a real broker.
@@ -223,7 +235,8 @@ fn lags_are_those_of_the_broker(kafka: &Kafka) {
     // A broker names the address where this listener is.
     let servers = |port: u16| json!({ "bootstrapServers": format!("127.0.0.1:1,localhost:{port}"), "tls": "enable" });
     let user = [("username", kafka::USER), ("password", kafka::PASSWORD), ("ca", &kafka.ca)];
-    for (sasl, other) in [("plaintext", "PLAIN"), ("scram_sha256", "SCRAM-SHA-256"), ("scram_sha512", "SCRAM-SHA-512")] {
+    for (sasl, other) in [("plaintext", "PLAIN"), ("scram_sha256", "SCRAM-SHA-256"), ("scram_sha512", "SCRAM-SHA-512")]
+    {
         let mut change = servers(kafka.password);
         change["sasl"] = sasl.into();
         assert_eq!(lag(kafka, &change, &user), Ok(27.0), "{sasl}");
@@ -249,7 +262,8 @@ fn lags_are_those_of_the_broker(kafka: &Kafka) {
         let claims = json!({ "sub": "keda", "iat": now - 10, "exp": now + 3_600 }).to_string();
         let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let is_known = request.header("authorization") == Some("Basic a2VkYTpzZXNhbWUlMkY3");
-        let token = if is_known { format!("{}.{}.", part("{\"alg\":\"none\"}"), part(&claims)) } else { "x".to_owned() };
+        let token =
+            if is_known { format!("{}.{}.", part("{\"alg\":\"none\"}"), part(&claims)) } else { "x".to_owned() };
         Reply::json(&json!({ "access_token": token, "expires_in": 3_600 }).to_string())
     });
     let url = format!("{}/token", tokens.url());
@@ -276,6 +290,169 @@ fn replicas_follow_the_lag_of_a_group() {
         dead: json!({ "bootstrapServers": "127.0.0.1:1" }),
     };
     goes_from_zero_up_and_back(&kind, &|count| kafka.leave("web", "jobs", i64::try_from(count).unwrap()));
+}
+
+#[test]
+fn replicas_follow_streams_and_lists_of_clusters_and_masters() {
+    let cluster = PlainRedis::cluster();
+    // The key's slot decides which node has it; each is asked.
+    for (key, node) in [("a", 1), ("b", 0)] {
+        assert_eq!(cluster[node].run(&["LPUSH", key, "x", "y"]).trim(), "2");
+        for asked_first in &cluster {
+            let metadata = json!({ "addresses": format!("127.0.0.1:1,{}", asked_first.address()), "listName": key });
+            assert_eq!(asked("redis-cluster", &metadata, &[]), Ok(2.0), "{key}");
+        }
+    }
+    let [sentinel, master] = PlainRedis::sentinel();
+    let metadata =
+        json!({ "addresses": sentinel.address(), "sentinelMaster": "main", "databaseIndex": "2", "listName": "a" });
+    let passwords = [("password", "master"), ("sentinelPassword", "sentinel")];
+    master.run(&["-n", "2", "LPUSH", "a", "x"]);
+    assert_eq!(asked("redis-sentinel", &metadata, &passwords), Ok(1.0));
+    let nobody = asked("redis-sentinel", &with(metadata.clone(), &json!({ "sentinelMaster": "other" })), &passwords);
+    assert!(nobody.clone().unwrap_err().ends_with(" knows no master other"), "{nobody:?}");
+    let unsigned = asked("redis-sentinel", &metadata, &passwords[..1]).unwrap_err();
+    assert!(unsigned.contains("wants a password"), "{unsigned}");
+
+    let stream = |change: Value| {
+        let metadata = json!({ "address": master.address(), "stream": "orders", "consumerGroup": "g" });
+        asked("redis-streams", &with(metadata, &change), &passwords[..1])
+    };
+    assert_eq!(stream(json!({ "lagCount": "1" })), Ok(0.0), "the stream is not there yet");
+    assert_eq!(stream(json!({ "consumerGroup": null })), Ok(0.0));
+    assert!(stream(json!({})).unwrap_err().contains("has no group g of a stream orders"));
+    for _ in 0..3 {
+        master.run(&["XADD", "orders", "*", "a", "b"]);
+    }
+    assert_eq!(stream(json!({ "consumerGroup": null })), Ok(3.0));
+    assert_eq!(stream(json!({ "lagCount": "1" })), Ok(3.0), "without the group all of it counts");
+    master.run(&["XGROUP", "CREATE", "orders", "g", "0"]);
+    assert_eq!(stream(json!({})), Ok(0.0), "nothing is taken yet");
+    master.run(&["XREADGROUP", "GROUP", "g", "me", "COUNT", "2", "STREAMS", "orders", ">"]);
+    assert_eq!((stream(json!({})), stream(json!({ "lagCount": "1" }))), (Ok(2.0), Ok(1.0)));
+    assert!(stream(json!({ "stream": "list" })).is_err());
+    master.run(&["LPUSH", "list", "x"]);
+    assert!(stream(json!({ "stream": "list" })).unwrap_err().contains("refuses XPENDING: WRONGTYPE"));
+
+    let metadata = json!({ "addresses": sentinel.address(), "sentinelMaster": "main", "stream": "mail", "consumerGroup": "g",
+        "lagCount": "5", "activationLagCount": "1" });
+    let kind = Kind {
+        name: "redis-sentinel-streams",
+        trigger: json!({ "type": "redis-sentinel-streams", "metadata": metadata }),
+        secret: json!({ "password": "master", "sentinelPassword": "sentinel" }),
+        missing: (json!({ "stream": "list" }), "refuses XINFO: WRONGTYPE"),
+        refused: Some("refuses the password of the authentication: WRONGPASS"),
+        dead: json!({ "addresses": "127.0.0.1:1" }),
+    };
+    goes_from_zero_up_and_back(&kind, &|count| {
+        master.run(&["DEL", "mail"]);
+        master.run(&["XGROUP", "CREATE", "mail", "g", "$", "MKSTREAM"]);
+        (0..count).for_each(|_| drop(master.run(&["XADD", "mail", "*", "a", "b"])));
+    });
+}
+
+/// Answers as the parts of Azure's Service Bus, Graphite and InfluxDB do that are asked, if the request proves the right to it.
+fn http_sources(request: &Request, load: usize) -> Reply {
+    let path = request.target.split('?').next().unwrap_or_default();
+    let authorization = request.header("authorization").unwrap_or_default();
+    let entry = |kind: &str| {
+        let count = format!("<d2p1:ActiveMessageCount>{load}</d2p1:ActiveMessageCount>");
+        let details = format!("<CountDetails xmlns:d2p1=\"d\">{count}</CountDetails>");
+        Reply::status(200, &format!("<entry xmlns=\"a\"><content><{kind}>{details}</{kind}></content></entry>"))
+    };
+    match path {
+        "/render" if authorization != "Basic bWU6c2VzYW1l" => Reply::status(401, ""),
+        "/render" => match request.target.as_str() {
+            "/render?from=-10Minutes&target=sumSeries%28jobs.%2A%29&format=json" => {
+                Reply::json(&json!([{ "target": "jobs", "datapoints": [[1, 1], [load, 2], [null, 3]] }]).to_string())
+            }
+            _ => Reply::json("[]"),
+        },
+        "/api/v2/query" if authorization != "Token sesame" => Reply::status(401, "{}"),
+        "/api/v2/query" if request.target != "/api/v2/query?org=shop" => Reply::status(404, "{}"),
+        "/api/v2/query" => Reply::status(200, &format!(",result,table,_value\r\n,_result,0,{load}\r\n\r\n")),
+        "/api/v3/query_influxql" if authorization == "Bearer sesame" => {
+            Reply::json(&json!([{ "n": load }]).to_string())
+        }
+        _ if !is_signed(authorization, path) => Reply::status(401, ""),
+        "/orders" => entry("QueueDescription"),
+        "/mail/Subscriptions/all" => entry("SubscriptionDescription"),
+        _ => Reply::status(200, "<feed xmlns=\"a\"></feed>"),
+    }
+}
+
+/// Returns whether a signature is that of key `sesame` for this path, and not out of date.
+fn is_signed(authorization: &str, path: &str) -> bool {
+    let Some(fields) = authorization.strip_prefix("SharedAccessSignature ") else { return false };
+    let field = |name: &str| {
+        let value = fields.split('&').find_map(|field| field.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default();
+        (value.to_owned(), percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+    };
+    let ((resource, plain), (until, _), (_, signature)) = (field("sr"), field("se"), field("sig"));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"sesame");
+    let expected = STANDARD.encode(ring::hmac::sign(&key, format!("{resource}\n{until}").as_bytes()));
+    // The clock of these tests' asker stands in the year 2023.
+    let is_late = until.parse::<u64>().map_or(true, |until| until < 1_700_000_000);
+    field("skn").1 == "root" && plain.ends_with(&path.to_lowercase()) && signature == expected && !is_late
+}
+
+#[test]
+fn replicas_follow_what_is_asked_over_http() {
+    let load = Arc::new(std::sync::Mutex::new(7));
+    let shown = Arc::clone(&load);
+    let server = FakePrometheus::start(move |request| http_sources(request, *shown.lock().unwrap()));
+    let connection = |key: &str| {
+        let host = server.address;
+        format!("Endpoint=sb://{host}/;SharedAccessKeyName=root;SharedAccessKey={key};UseDevelopmentEmulator=true")
+    };
+    let bus = |metadata: Value, key: &str| asked("azure-servicebus", &metadata, &[("connection", &connection(key))]);
+    assert_eq!(bus(json!({ "queueName": "orders" }), "sesame"), Ok(7.0));
+    assert_eq!(bus(json!({ "topicName": "mail", "subscriptionName": "all" }), "sesame"), Ok(7.0));
+    let missing = bus(json!({ "queueName": "none" }), "sesame").unwrap_err();
+    assert!(missing.ends_with(" has no queue none"), "{missing}");
+    let refused = bus(json!({ "queueName": "orders" }), "wrong").unwrap_err();
+    assert!(refused.contains("answered status 401") && !refused.contains("wrong"), "{refused}");
+
+    let influx = json!({ "serverURL": server.url(), "organizationName": "shop", "query": "from(bucket: \"b\")",
+        "thresholdValue": "5" });
+    assert_eq!(asked("influxdb", &influx, &[("authToken", "sesame")]), Ok(7.0));
+    let three = with(influx.clone(), &json!({ "influxVersion": "3", "database": "b", "metricKey": "n" }));
+    assert_eq!(asked("influxdb", &three, &[("authToken", "sesame")]), Ok(7.0));
+    let other = asked("influxdb", &with(three, &json!({ "metricKey": "m" })), &[("authToken", "sesame")]);
+    assert!(other.unwrap_err().contains("returned no column metricKey"));
+    let elsewhere = with(influx.clone(), &json!({ "organizationName": "other" }));
+    assert!(asked("influxdb", &elsewhere, &[("authToken", "sesame")]).unwrap_err().contains("status 404"));
+    assert!(asked("influxdb", &influx, &[("authToken", "x")]).unwrap_err().contains("status 401"));
+
+    let kind = Kind {
+        name: "graphite",
+        trigger: json!({ "type": "graphite", "metadata": { "serverAddress": server.url(), "query": "sumSeries(jobs.*)",
+            "queryTime": "-10Minutes", "threshold": "5", "activationThreshold": "1", "authMode": "basic" } }),
+        secret: json!({ "username": "me", "password": "sesame" }),
+        missing: (json!({}), ""),
+        refused: Some("answered status 401"),
+        dead: json!({ "serverAddress": "http://127.0.0.1:1" }),
+    };
+    goes_from_zero_up_and_back(&kind, &|count| *load.lock().unwrap() = count);
+}
+
+#[test]
+fn replicas_follow_a_number_in_a_config_map() {
+    let case = Case::new("resource").deployment(0);
+    let limits = |text: &str| {
+        case.apply(json!({ "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": "limits", "namespace": case.namespace }, "data": { "state": text } }));
+    };
+    let metadata = json!({ "resourceKind": "ConfigMap", "resourceName": "limits", "key": "state", "format": "json",
+        "valueLocation": "jobs.waiting", "targetValue": "5" });
+    case.scale("so", json!({ "triggers": [{ "type": "kubernetes-resource", "metadata": metadata }] }));
+    case.wait_for_event("KEDAScalerFailed", "/limits does not exist");
+    limits(r#"{"jobs":{"waiting":"many"}}"#);
+    case.wait_for_event("KEDAScalerFailed", "valueLocation \"jobs.waiting\" of key state of ConfigMap limits");
+    limits(r#"{"jobs":{"waiting":"15"}}"#);
+    case.wait_for_replicas(3);
+    limits(r#"{"jobs":{"waiting":0}}"#);
+    case.wait_for_replicas(0);
 }
 
 /// A Prometheus that only answers to signed requests, as Amazon's does.

@@ -10,8 +10,8 @@ use hpalite::outbound::names::Names;
 use hpalite::outbound::networks::Rules;
 use hpalite::scaling::event::{Answer, Credentials, ErrorClass, PollJob};
 use hpalite::scaling::model::{
-    AuthenticationKind, Exact, KafkaSource, LagRules, ParameterSource, PostgresSource, PrometheusSource, Query, QueueMeasure, RabbitMqSource,
-    RedisSource, Server, SqsSource, UnixMillis,
+    AuthenticationKind, Exact, KafkaSource, LagRules, ParameterSource, PostgresSource, PrometheusSource, Query,
+    QueueMeasure, RabbitMqSource, RedisSetup, RedisSize, RedisSource, Server, SqsSource, UnixMillis,
 };
 use hpalite::sources::Asker;
 
@@ -39,7 +39,9 @@ fn redis(address: &str) -> Query {
     Query::Redis(Arc::new(RedisSource {
         server: Server::Written(format!("redis://{address}")),
         address: Some(address.to_owned()),
-        list_name: "jobs".to_owned(),
+        setup: RedisSetup::Single,
+        sentinel_master: None,
+        size: RedisSize::Collection("jobs".to_owned()),
         database: 0,
         tls: None,
         unsafe_ssl: false,
@@ -90,8 +92,12 @@ fn brokers_that_lie_harm_nobody() {
         (b"\0\0\0\x06\0\0\0\x02\0\0", false, ErrorClass::Response, "does not answer as Kafka does"),
         (b"\0\x04\0\x04\0\0\0\x01", true, ErrorClass::Response, "answered more than 256 KiB"),
         (b"\0\0\0\x0a\0\0\0\x01\0\0\x7f\xff\xff\xff", false, ErrorClass::Response, "does not answer as Kafka does"),
-        (&[b"\0\0\0\x10\0\0\0\x01", &lacks[..]].concat().leak()[..], false, ErrorClass::Response,
-            "does not speak ListOffsets in version 1"),
+        (
+            &[b"\0\0\0\x10\0\0\0\x01", &lacks[..]].concat().leak()[..],
+            false,
+            ErrorClass::Response,
+            "does not speak ListOffsets in version 1",
+        ),
         (broker(&[nobody]), false, ErrorClass::Status, "is not ready for group shop"),
         // It would have the metadata service of the node asked.
         (broker(&[&node]), false, ErrorClass::Configuration, "kafka://169.254.169.254:80 is not asked"),
@@ -152,7 +158,7 @@ fn servers_that_are_something_else_or_never_end_are_told_apart() {
         (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], false, ErrorClass::Response, "does not answer as Redis does"),
         (b"-NOAUTH Authentication required.\r\n", false, ErrorClass::Authentication, "wants a password"),
         (b"-ERR secret words\r\n", false, ErrorClass::Query, "refuses TYPE: ERR"),
-        (b"x", true, ErrorClass::Response, "answered more than 64 KiB"),
+        (b"x", true, ErrorClass::Response, "answered more than 256 KiB"),
         (b"", false, ErrorClass::Timeout, "within 1s"),
     ] {
         let answer = ask(&asker, redis(&format!("127.0.0.1:{}", saying(bytes, forever))), None);
@@ -186,7 +192,9 @@ fn addresses_of_queues_are_judged() {
     let elsewhere = Query::Redis(Arc::new(RedisSource {
         server: Server::Elsewhere("redis of TriggerAuthentication shop/prom".to_owned()),
         address: None,
-        list_name: "jobs".to_owned(),
+        setup: RedisSetup::Single,
+        sentinel_master: None,
+        size: RedisSize::Collection("jobs".to_owned()),
         database: 0,
         tls: None,
         unsafe_ssl: false,

@@ -89,6 +89,59 @@ impl Redis {
     }
 }
 
+/// A Redis of another role, without encryption.
+pub(crate) struct PlainRedis {
+    _program: Program,
+    _folder: TempDir,
+    pub(crate) port: u16,
+}
+
+impl PlainRedis {
+    fn start(config: &str, arguments: &[&str]) -> Self {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let file = folder.path().join("redis.conf");
+        fs::write(&file, format!("bind 127.0.0.1\nport {port}\nsave \"\"\n{config}")).unwrap();
+        let program = start(Command::new("redis-server").arg(&file).args(arguments).current_dir(folder.path()));
+        reachable(port);
+        Self { _program: program, _folder: folder, port }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The parts of a cluster, each of which has half of the slots.
+    pub(crate) fn cluster() -> [Self; 2] {
+        let node = || Self::start(&format!("cluster-enabled yes\ncluster-port {}\n", free_port()), &[]);
+        let [first, second] = [node(), node()];
+        first.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]);
+        second.run(&["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]);
+        let bus = second.run(&["CONFIG", "GET", "cluster-port"]);
+        let bus = bus.lines().last().unwrap();
+        first.run(&["CLUSTER", "MEET", "127.0.0.1", &second.port.to_string(), bus]);
+        for node in [&first, &second] {
+            wait_seeing("a cluster", || {
+                let info = node.run(&["CLUSTER", "INFO"]);
+                if info.contains("cluster_state:ok") { Ok(()) } else { Err(info) }
+            });
+        }
+        [first, second]
+    }
+
+    /// A sentinel and the master `main`, each with a password of its own.
+    pub(crate) fn sentinel() -> [Self; 2] {
+        let master = Self::start("requirepass master\n", &[]);
+        let monitor = format!("sentinel monitor main 127.0.0.1 {} 1\nsentinel auth-pass main master\n", master.port);
+        [Self::start(&format!("{monitor}requirepass sentinel\n"), &["--sentinel"]), master]
+    }
+
+    pub(crate) fn run(&self, words: &[&str]) -> String {
+        let mut command = Command::new("redis-cli");
+        let port = self.port.to_string();
+        run(command.args(["-p", &port, "--no-auth-warning"]).env("REDISCLI_AUTH", "master").args(words))
+    }
+}
+
 pub(crate) struct Nats {
     _program: Program,
     _folder: TempDir,

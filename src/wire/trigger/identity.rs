@@ -72,7 +72,7 @@ pub(super) fn azure_cloud(parameters: &Parameters, report: &mut Diagnostics) -> 
         "azureusgovernmentcloud" => Some(AzureCloud::UsGovernment),
         "azurechinacloud" => Some(AzureCloud::China),
         _ => {
-            let message = format!("{} is no cloud with a Prometheus of its own", quoted(text));
+            let message = format!("{} is no cloud of Azure's that is known", quoted(text));
             let fix = "write AzurePublicCloud, AzureUSGovernmentCloud or AzureChinaCloud";
             parameters.problem("cloud", message, fix, report);
             None

@@ -24,7 +24,8 @@ pub(super) const APACHE_KAFKA: TriggerType = TriggerType {
 
 const FROM_ENV: &[&str] = &["bootstrapServers", "consumerGroup", "topic"];
 
-const SECRETS: &[&str] = &["username", "password", "ca", "cert", "key", "keyPassword", "scopes", "oauthTokenEndpointUri"];
+const SECRETS: &[&str] =
+    &["username", "password", "ca", "cert", "key", "keyPassword", "scopes", "oauthTokenEndpointUri"];
 
 const WITHOUT_EFFECT: &[&str] = &[
     "username",
@@ -72,11 +73,7 @@ const REFERENCE: &[Row] = &[
         meaning: "where the group begins without a committed offset: `latest` counts 1 for such a partition, `earliest` all \
                   of its messages",
     },
-    Row {
-        parameters: &["scaleToZeroOnInvalidOffset"],
-        default: "false",
-        meaning: "count 0 for such a partition",
-    },
+    Row { parameters: &["scaleToZeroOnInvalidOffset"], default: "false", meaning: "count 0 for such a partition" },
     Row {
         parameters: &["allowIdleConsumers"],
         default: "false",

@@ -147,7 +147,7 @@ fn url(parameters: &Parameters, report: &mut Diagnostics) -> Option<(String, Url
     }
 }
 
-fn value_location(parameters: &Parameters, format: BodyFormat, report: &mut Diagnostics) -> Option<String> {
+pub(super) fn value_location(parameters: &Parameters, format: BodyFormat, report: &mut Diagnostics) -> Option<String> {
     const FIX: &str = "write where the number is in the answer, e.g. \"stats.tasks\"";
     let text = parameters.required("valueLocation", FIX, report)?;
     let result = match format {

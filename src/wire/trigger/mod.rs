@@ -6,11 +6,13 @@
 mod auth_modes;
 mod aws_cloudwatch;
 mod aws_sqs;
+mod azure_servicebus;
 mod catalog;
 mod cron;
 mod expression;
 pub(crate) mod identity;
 mod kafka;
+mod kubernetes_resource;
 mod loki;
 mod metrics_api;
 mod nats_jetstream;
@@ -20,6 +22,7 @@ mod prometheus;
 mod rabbitmq;
 mod redis;
 mod resource;
+mod series;
 mod target;
 #[cfg(test)]
 mod testing;
@@ -37,12 +40,13 @@ use super::fields::{Diagnostics, Fields, describe, quoted, scalar_text};
 use super::metadata::Metadata;
 use crate::scaling::model::MetricTarget;
 use crate::scaling::model::{
-    ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, ParameterSource, ResourceTrigger, Server,
-    Source, Step, Trigger,
+    ApiGroup, AuthenticationKind, AuthenticationRef, MetricType, OnMissing, ParameterSource, Query, ResourceTrigger,
+    Server, Source, Step, Trigger,
 };
 use crate::spelling::nearest;
 
 /// One trigger type.
+#[derive(Clone, Copy)]
 pub(crate) struct TriggerType {
     /// `type` in the trigger.
     name: &'static str,
@@ -78,7 +82,12 @@ const SUPPORTED: &[TriggerType] = &[
     workload::TYPE,
     metrics_api::TYPE,
     loki::TYPE,
-    redis::TYPE,
+    REDIS[0],
+    REDIS[1],
+    REDIS[2],
+    REDIS[3],
+    REDIS[4],
+    REDIS[5],
     rabbitmq::TYPE,
     nats_jetstream::TYPE,
     postgresql::TYPE,
@@ -86,7 +95,13 @@ const SUPPORTED: &[TriggerType] = &[
     aws_cloudwatch::TYPE,
     kafka::KAFKA,
     kafka::APACHE_KAFKA,
+    azure_servicebus::TYPE,
+    series::GRAPHITE,
+    series::INFLUXDB,
+    kubernetes_resource::TYPE,
 ];
+
+const REDIS: [TriggerType; 6] = redis::TYPES;
 
 impl TriggerType {
     /// All known keys.
@@ -324,10 +339,22 @@ fn read_one(
         let fix = nearest(key, &known).map(|near| format!("did you mean {near}?")).unwrap_or_default();
         report.warn(parameters.path(key), format!("unknown parameter of the {kind} trigger, it has no effect"), fix);
     }
-    let context =
-        Context { group, namespace, object, index, fields, parameters, authentication: authentication.as_ref(), feeds_formula };
-    let env = trigger_type.from_env.iter().filter_map(|parameter| context.env_source(parameter)).collect();
+    let context = Context {
+        group,
+        namespace,
+        object,
+        index,
+        fields,
+        parameters,
+        authentication: authentication.as_ref(),
+        feeds_formula,
+    };
+    let env = trigger_type.from_env.iter().filter_map(|parameter| context.env_source(parameter));
     let parsed = (trigger_type.parse)(&context, report)?;
+    let env = match &parsed {
+        Parsed::External(External { source: Source::Query(Query::Resource(source)), .. }) => vec![source.parameter()],
+        _ => env.collect(),
+    };
     let kind = kind.to_owned();
     let name = fields.filled("name", &mut Diagnostics::default()).map(str::to_owned);
     Some(match parsed {
@@ -517,7 +544,7 @@ mod tests {
             let before = REFERENCE.find(&table).map(|at| &REFERENCE[..at]);
             let heading = before.and_then(|text| text.rsplit("\n## ").next()?.lines().next());
             assert!(
-                heading.is_some_and(|heading| heading.split(' ').any(|word| word == kind.name)),
+                heading.is_some_and(|heading| heading.split([' ', ',']).any(|word| word == kind.name)),
                 "k8s/triggers.md lacks, under a heading with {}:\n{table}",
                 kind.name
             );
