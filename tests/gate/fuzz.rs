@@ -220,7 +220,7 @@ fn api_answers() {
 /// The inputs that fuzzing begins with, and those that once failed.
 #[test]
 fn corpora() {
-    let targets: [(&str, Property); 13] = [
+    let targets: [(&str, Property); 15] = [
         ("api_answer", properties::api_answer),
         ("certificate", properties::certificate),
         ("config_map", properties::config_map),
@@ -228,12 +228,14 @@ fn corpora() {
         ("head", properties::head),
         ("kafka", properties::kafka),
         ("kubeconfig", properties::kubeconfig),
+        ("manifest", properties::manifest),
         ("metrics_api", properties::metrics_api),
         ("object", properties::object),
         ("prometheus_answer", properties::prometheus_answer),
         ("scalar", properties::scalar),
         ("selector", properties::selector),
         ("uri", properties::uri),
+        ("watch_lines", properties::watch_lines),
     ];
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
     let names = |folder: &std::path::Path| -> Vec<String> {
@@ -302,4 +304,31 @@ fn brokers() {
 fn kubeconfigs() {
     let words = ["null", "[]", "{}", "&a", "*a", "\n", ": ", "- ", "\"", "'", "\t", "!!binary ", "|\n"];
     run(&corpus("kubeconfig"), &words, 2_000, properties::kubeconfig);
+}
+
+#[test]
+fn watches() {
+    let words = ["\n", "\r\n", "\"type\":\"DELETED\"", "\"ERROR\"", "null", "{}", "[", "}", "\\", "\"", ","];
+    run(&corpus("watch_lines"), &words, 20_000, properties::watch_lines);
+}
+
+#[test]
+fn manifests() {
+    let words = [
+        "---\n",
+        "...\n",
+        "&a ",
+        "*a",
+        "<<: ",
+        "{{ .Values.x }}",
+        "- ",
+        ": ",
+        "|\n",
+        "\t",
+        "!!binary ",
+        "null",
+        "[]",
+        "{}",
+    ];
+    run(&corpus("manifest"), &words, 1_000, properties::manifest);
 }
