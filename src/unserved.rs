@@ -182,12 +182,12 @@ mod tests {
         let prometheus = json!({ "serverAddress": "http://p:9090", "query": "up", "threshold": "1" });
         let list = json!({ "items": [
             object("good", "prometheus", prometheus),
-            object("queue", "kafka", json!({ "topic": "a" })),
-            object("stream", "kafka", json!({ "topic": "b" })),
+            object("queue", "pulsar", json!({ "topic": "a" })),
+            object("stream", "pulsar", json!({ "topic": "b" })),
         ] });
         let found = by_cause(scaled_objects(ApiGroup::KedaSh, &list, &Servers::default()));
         let [(cause, objects)] = &found[..] else { panic!("{found:?}") };
-        assert!(cause.contains("kafka"), "{cause}");
+        assert!(cause.contains("pulsar"), "{cause}");
         let names: Vec<&str> = objects.iter().map(|found| found.object.as_str()).collect();
         assert_eq!(names, ["ScaledObject shop/queue", "ScaledObject shop/stream"]);
     }

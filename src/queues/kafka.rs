@@ -85,12 +85,10 @@ pub(super) fn ask(poll: &Poll<'_>, source: &KafkaSource) -> Result<f64, PollErro
         false => Some(access.connect(&coordinator, poll.deadline)?),
     };
 
-    let mut offsets = None;
     let mut names: Vec<String> = topics.iter().map(|name| (*name).to_owned()).collect();
     if names.is_empty() {
         let found = committed(other.as_mut().unwrap_or(&mut first), group, None)?;
-        names = found.iter().map(|topic| topic.name.clone()).collect();
-        offsets = Some(found);
+        names = found.into_iter().map(|topic| topic.name).collect();
     }
     if names.is_empty() {
         let what = format!("knows no topic of group {group}: name the topic, or let the group commit an offset first");
@@ -98,18 +96,23 @@ pub(super) fn ask(poll: &Poll<'_>, source: &KafkaSource) -> Result<f64, PollErro
     }
     let (brokers, leaders) = leaders(&mut first, &names, source)?;
     let wanted = by_topic(leaders.iter().map(|(topic, partition, _)| (*topic, *partition)));
-    let offsets = match offsets {
-        Some(offsets) => offsets,
-        None => committed(other.as_mut().unwrap_or(&mut first), group, Some(&wanted))?,
-    };
+    let mut offsets = Offsets::new();
+    for Topic { name, partitions } in committed(other.as_mut().unwrap_or(&mut first), group, Some(&wanted))? {
+        for (partition, offset) in partitions {
+            let offset = offset.map_err(|code| refusal(&coordinator, code, &named(partition, &name)))?;
+            offsets.insert((name.clone(), partition), offset);
+        }
+    }
 
-    let mut ends: BTreeMap<(String, i32), i64> = BTreeMap::new();
     let mut led: BTreeMap<i32, Vec<(&str, i32)>> = BTreeMap::new();
     leaders.iter().for_each(|(topic, partition, leader)| led.entry(*leader).or_default().push((*topic, *partition)));
     if led.len() > BROKERS_MAX {
         let what = format!("names more than {BROKERS_MAX} brokers that lead these partitions");
         return Err(first.node.fails(ErrorClass::Response, what));
     }
+    // Filled for what is wanted, whatever else a broker may say.
+    let key = |(topic, partition, _): &(&str, i32, i32)| ((*topic).to_owned(), *partition);
+    let mut ends: BTreeMap<(String, i32), Option<i64>> = leaders.iter().map(|leader| (key(leader), None)).collect();
     for (leader, partitions) in led {
         let node = brokers.get(&leader).ok_or_else(|| first.node.strange())?;
         let mut own;
@@ -121,38 +124,25 @@ pub(super) fn ask(poll: &Poll<'_>, source: &KafkaSource) -> Result<f64, PollErro
             own = access.connect(node, poll.deadline)?;
             &mut own
         };
-        let answer = connection.ask(format::LIST_OFFSETS, format::list_offsets(&by_topic(partitions.into_iter())))?;
-        for topic in format::read_list_offsets(&answer).ok_or_else(|| connection.node.strange())? {
-            let Topic { name, partitions } = topic;
-            for (partition, end) in partitions {
-                let end = end.map_err(|code| {
-                    refusal(connection.node, code, &format!("partition {partition} of topic {name}"))
-                })?;
-                ends.insert((name.clone(), partition), end);
-            }
-        }
+        connection.ends(&by_topic(partitions.into_iter()), &mut ends)?;
     }
 
-    let mut committed = BTreeMap::new();
-    for Topic { name, partitions } in offsets {
-        for (partition, offset) in partitions {
-            let offset = offset
-                .map_err(|code| refusal(&coordinator, code, &format!("partition {partition} of topic {name}")))?;
-            committed.insert((name.clone(), partition), offset);
-        }
-    }
-    let mut before = source.rules.excludes_persistent.as_ref().map(|trigger| remember(trigger, &committed, poll.at));
+    let mut before = source.rules.excludes_persistent.as_ref().map(|trigger| remember(trigger, &offsets, poll.at));
     let mut found = Vec::with_capacity(leaders.len());
-    for (topic, partition, _) in &leaders {
-        let key = ((*topic).to_owned(), *partition);
-        let committed = *committed.get(&key).ok_or_else(|| coordinator.strange())?;
+    for key in leaders.iter().map(key) {
+        let committed = *offsets.get(&key).ok_or_else(|| coordinator.strange())?;
         found.push(Partition {
             committed: (committed >= 0).then_some(committed),
-            end: ends.get(&key).copied(),
+            end: ends.remove(&key).flatten(),
             before: before.as_mut().and_then(|before| before.remove(&key)),
         });
     }
     Ok(source.rules.number(&found))
+}
+
+/// What a partition is called in messages.
+fn named(partition: i32, topic: &str) -> String {
+    format!("partition {partition} of topic {topic}")
 }
 
 fn encryption(poll: &Poll<'_>, source: &KafkaSource) -> Result<Option<TlsMaterial>, PollError> {
@@ -338,6 +328,26 @@ impl Connection<'_> {
             }
             None => Err(self.node.strange()),
         }
+    }
+}
+
+impl Connection<'_> {
+    /// Finds the next offsets of these partitions, which the broker leads.
+    fn ends(
+        &mut self,
+        partitions: &Partitions<'_>,
+        ends: &mut BTreeMap<(String, i32), Option<i64>>,
+    ) -> Result<(), PollError> {
+        let answer = self.ask(format::LIST_OFFSETS, format::list_offsets(partitions))?;
+        for Topic { name, partitions } in format::read_list_offsets(&answer).ok_or_else(|| self.node.strange())? {
+            for (partition, end) in partitions {
+                let end = end.map_err(|code| refusal(self.node, code, &named(partition, &name)))?;
+                if let Some(slot) = ends.get_mut(&(name.clone(), partition)) {
+                    *slot = Some(end);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

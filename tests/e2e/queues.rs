@@ -225,6 +225,9 @@ fn lags_are_those_of_the_broker(kafka: &Kafka) {
     ] {
         assert_eq!(plain(change.clone()), Ok(expected), "{change}");
     }
+    // All topics, with partitions in which nothing is committed.
+    kafka.commit("part", "jobs", &[(0, 90)]);
+    assert_eq!(plain(json!({ "topic": null, "consumerGroup": "part" })), Ok(13.0));
     let missing = plain(json!({ "partitionLimitation": "9" })).unwrap_err();
     assert!(missing.contains("has no partition of topic jobs that partitionLimitation names"), "{missing}");
     // It has not been made by asking for it.

@@ -140,11 +140,15 @@ impl Kafka {
 
     /// Lets a group have read all of a topic but these last messages of partition 0.
     pub(crate) fn leave(&self, group: &str, topic: &str, lag: i64) {
+        self.commit(group, topic, &[(0, MESSAGES - lag), (1, 0), (2, 0), (3, 0)]);
+    }
+
+    /// Commits offsets of partitions.
+    pub(crate) fn commit(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) {
         let body = Body::default().text(group).number(&(-1_i32).to_be_bytes()).text("").number(&(-1_i64).to_be_bytes());
-        let mut body = body.length(1).text(topic).length(4);
-        for partition in 0..4 {
-            let offset = if partition == 0 { MESSAGES - lag } else { 0 };
-            body = body.number(&i32::to_be_bytes(partition)).number(&offset.to_be_bytes()).text("");
+        let mut body = body.length(1).text(topic).length(offsets.len());
+        for (partition, offset) in offsets {
+            body = body.number(&partition.to_be_bytes()).number(&offset.to_be_bytes()).text("");
         }
         wait_seeing("committed offsets", || {
             let answer = self.try_ask(api(8, 2), body.clone())?;

@@ -223,8 +223,8 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
         case.apply_with_kind(&object, &json!({}));
     }
     cluster.deployment(&case.namespace, "api", 1);
-    let kafka = json!({ "type": "kafka", "metadata": { "topic": "orders", "consumerGroup": "g", "bootstrapServers": "k:9092" } });
-    case.scale("queue", json!({ "triggers": [kafka] }));
+    let pulsar = json!({ "type": "pulsar", "metadata": { "topic": "orders", "subscription": "s", "adminURL": "http://p" } });
+    case.scale("queue", json!({ "triggers": [pulsar] }));
     let before = route_to_keda(cluster);
     let daemon = Daemon::start(cluster, &["--namespace", &case.namespace]);
     daemon.route_service(cluster);
@@ -234,7 +234,7 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
             is_reported(&found, "kind-unserved", &format!("{plural}.{group}"))
                 && is_reported(&found, "kind-unserved", &format!("{kind} {}/import", case.namespace))
         });
-        let is_once = is_reported(&found, "scaled-object-invalid", "kafka")
+        let is_once = is_reported(&found, "scaled-object-invalid", "pulsar")
             && !ids(&found).contains(&"scaled-object-not-ready".to_owned());
         if is_there && is_once { Ok(()) } else { Err(format!("{found:#?}")) }
     });
@@ -242,7 +242,7 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
         "scaledjobs.keda.sh",
         "cloudeventsources.eventing.keda.sh",
         "httpscaledobjects.http.keda.sh",
-        "kafka",
+        "pulsar",
         "--leave-unserved",
     ] {
         refused(cluster, &["takeover"], words);
