@@ -8,6 +8,7 @@
 mod azure_servicebus;
 mod cloudwatch;
 mod kafka;
+mod md5;
 mod nats;
 mod postgres;
 mod rabbitmq;

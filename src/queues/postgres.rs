@@ -1,7 +1,7 @@
 //! PostgreSQL: the number that a query returns, by the frontend/backend protocol, version 3.
 
-use super::Poll;
 use super::scram::{SHA_256, Scram, nonce};
+use super::{Poll, md5};
 use crate::encode::percent_decode;
 use crate::polling::failed;
 use crate::polling::stream::{Stream, Target};
@@ -63,7 +63,7 @@ pub(super) fn ask(poll: &Poll<'_>, source: &PostgresSource) -> Result<f64, PollE
         startup.push(0);
     }
     stream.write(&[length(startup.len()).as_slice(), &startup].concat())?;
-    sign_in(&mut stream, &server, password)?;
+    sign_in(&mut stream, &server, user, password)?;
     stream.write(&message(b'Q', &[source.query.as_bytes(), b"\0"].concat()))?;
     let value = result(&mut stream, &server)?;
     let _ = stream.write(&message(b'X', b""));
@@ -196,7 +196,7 @@ impl Connection {
     }
 }
 
-fn sign_in(stream: &mut Stream<'_>, server: &str, password: &str) -> Result<(), PollError> {
+fn sign_in(stream: &mut Stream<'_>, server: &str, user: &str, password: &str) -> Result<(), PollError> {
     let refused = |why: &str| failed(ErrorClass::Authentication, format!("cannot sign in at {server}: {why}"));
     let mut scram = None;
     loop {
@@ -208,7 +208,11 @@ fn sign_in(stream: &mut Stream<'_>, server: &str, password: &str) -> Result<(), 
                 match i32::from_be_bytes(*code) {
                     0 if scram.as_ref().is_none_or(|(_, is_verified)| *is_verified) => {}
                     3 => stream.write(&message(b'p', &[password.as_bytes(), b"\0"].concat()))?,
-                    5 => return Err(refused("it wants a password by MD5: set password_encryption to scram-sha-256")),
+                    5 => {
+                        let salt = *rest.first_chunk::<4>().ok_or_else(|| strange(server))?;
+                        let answer = md5::answer(user, password, salt);
+                        stream.write(&message(b'p', &[answer.as_bytes(), b"\0"].concat()))?;
+                    }
                     10 if text()?.split('\0').any(|name| name == SHA_256.name) => {
                         let begun =
                             Scram::new(&SHA_256, "", password, nonce().ok_or_else(|| refused("no random numbers"))?);

@@ -16,12 +16,12 @@ pub use super::kafka::{KafkaSource, LagRules, Sasl};
 pub use super::pause::Pause;
 pub use super::queue::{
     CloudWatchMetric, CloudWatchSource, Exact, GraphiteSource, InfluxApi, InfluxSource, NatsSource, PostgresSource,
-    QueueMeasure, QueueOperation, QueueRegex, RabbitMqSource, RedisSetup, RedisSize, RedisSource, ResourceSource,
-    Server, ServiceBusEntity, ServiceBusSource, SqsSource,
+    QueueMeasure, QueueOperation, QueueRegex, RabbitMqSource, RedisSetup, RedisSize, RedisSource, Server,
+    ServiceBusEntity, ServiceBusSource, SqsSource,
 };
 pub use super::source::{
     AggregationFunction, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, PodSelection,
-    PrometheusSource, Query, ServiceAggregation, Source, TIMEOUT_MAX,
+    PrometheusSource, Query, ResourceSource, ServiceAggregation, Source, TIMEOUT_MAX,
 };
 pub use super::time::UnixMillis;
 

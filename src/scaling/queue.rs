@@ -5,8 +5,6 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::identity::AzureCloud;
-use super::model::ParameterSource;
-use super::source::BodyFormat;
 
 /// A number that equals another with the same bits, so that sources can be compared and hashed.
 #[derive(Clone, Copy, Debug)]
@@ -289,41 +287,6 @@ pub struct InfluxSource {
 pub enum InfluxApi {
     Flux { organization: Option<String> },
     Version3 { database: Option<String>, metric_key: String, is_sql: bool },
-}
-
-/// A kubernetes-resource trigger: a number in a ConfigMap or a Secret of the object's own namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ResourceSource {
-    pub server: Server,
-    pub is_secret: bool,
-    pub name: String,
-    pub key: String,
-    /// Where the number is in a document; `None` if it is all of the text.
-    pub location: Option<(BodyFormat, String)>,
-    /// Its fraction is cut off.
-    pub is_whole: bool,
-}
-
-impl ResourceSource {
-    /// The name under which its text is read.
-    pub const PARAMETER: &str = "key";
-
-    /// Where its text comes from.
-    #[must_use]
-    pub fn parameter(&self) -> ParameterSource {
-        let (parameter, name, key) = (Self::PARAMETER.to_owned(), self.name.clone(), self.key.clone());
-        if self.is_secret {
-            ParameterSource::Secret { parameter, name, key }
-        } else {
-            ParameterSource::ConfigMap { parameter, name, key }
-        }
-    }
-}
-
-impl fmt::Display for ResourceSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "key {} of {} {}", self.key, if self.is_secret { "Secret" } else { "ConfigMap" }, self.name)
-    }
 }
 
 /// An aws-cloudwatch trigger: the newest value of a metric or an expression.

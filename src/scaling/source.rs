@@ -1,5 +1,6 @@
 //! Where a trigger's number comes from, and the meaning of an answer without one.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::identity::{AzureCloud, PodIdentity};
 use super::kafka::KafkaSource;
 use super::queue::{
     CloudWatchMetric, CloudWatchSource, GraphiteSource, InfluxSource, NatsSource, PostgresSource, RabbitMqSource,
-    RedisSource, ResourceSource, Server, ServiceBusSource, SqsSource,
+    RedisSource, Server, ServiceBusSource, SqsSource,
 };
 
 /// Where a trigger's value comes from.
@@ -267,6 +268,30 @@ pub struct MetricsApiSource {
     pub api_key: ApiKey,
     /// Queries every ready endpoint of the Service in the URL, and aggregates their answers into one number.
     pub aggregation: Option<ServiceAggregation>,
+}
+
+/// A kubernetes-resource trigger: a number in a ConfigMap or a Secret of the object's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ResourceSource {
+    pub server: Server,
+    pub is_secret: bool,
+    pub name: String,
+    pub key: String,
+    /// Where the number is in a document; `None` if it is all of the text.
+    pub location: Option<(BodyFormat, String)>,
+    /// Its fraction is cut off.
+    pub is_whole: bool,
+}
+
+impl ResourceSource {
+    /// The name under which its text is read.
+    pub const PARAMETER: &str = "key";
+}
+
+impl fmt::Display for ResourceSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key {} of {} {}", self.key, if self.is_secret { "Secret" } else { "ConfigMap" }, self.name)
+    }
 }
 
 /// What mode `apiKey` sends, as far as the metadata specify it; the rest comes from the authentication.

@@ -123,6 +123,10 @@ fn replicas_follow_queues_and_databases() {
     let metadata = json!({ "query": "SELECT count(*) FROM jobs", "targetQueryValue": "5", "activationTargetQueryValue": "1",
         "host": "localhost", "port": postgres.port.to_string(), "userName": "keda", "dbName": "postgres",
         "sslmode": "verify-full" });
+    let old = with(metadata.clone(), &json!({ "userName": "old" }));
+    let password = |text: &'static str| [("password", text), ("ca", postgres.ca.as_str())];
+    assert_eq!(asked("postgresql", &old, &password(PASSWORD)), Ok(0.0));
+    assert!(asked("postgresql", &old, &password("other")).unwrap_err().contains("the password is wrong"));
     let kind = Kind {
         name: "postgresql",
         trigger: json!({ "type": "postgresql", "metadata": metadata }),
@@ -427,6 +431,7 @@ fn replicas_follow_what_is_asked_over_http() {
     assert!(asked("influxdb", &elsewhere, &[("authToken", "sesame")]).unwrap_err().contains("status 404"));
     assert!(asked("influxdb", &influx, &[("authToken", "x")]).unwrap_err().contains("status 401"));
 
+    *load.lock().unwrap() = 0;
     let kind = Kind {
         name: "graphite",
         trigger: json!({ "type": "graphite", "metadata": { "serverAddress": server.url(), "query": "sumSeries(jobs.*)",

@@ -168,7 +168,7 @@ fn servers_that_are_something_else_or_never_end_are_told_apart() {
     }
     for (bytes, forever, class, words) in [
         (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], false, ErrorClass::Response, "does not answer as PostgreSQL does"),
-        (b"R\0\0\0\x0c\0\0\0\x05salt", false, ErrorClass::Authentication, "wants a password by MD5"),
+        (b"R\0\0\0\x0a\0\0\0\x05sa", false, ErrorClass::Response, "does not answer as PostgreSQL does"),
         (b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0", false, ErrorClass::Timeout, "within 1s"),
         // It signs us in without a proof that it knows the password.
         (b"R\0\0\0\x08\0\0\0\x0a", false, ErrorClass::Authentication, "a kind of authentication that is not supported"),

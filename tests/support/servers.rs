@@ -264,7 +264,7 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Has a table `jobs` and a user `keda` who may read it, and signs users in by SCRAM.
+    /// Has a table `jobs` and users `keda` and `old` who may read it; it signs in the former by SCRAM, the latter by MD5.
     pub(crate) fn start() -> Self {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         let (data, password) = (folder.path().join("data"), folder.path().join("password"));
@@ -286,7 +286,7 @@ impl Postgres {
             command
         };
         let mut initdb = command("initdb");
-        initdb.args(["-U", "admin", "--auth=scram-sha-256", "--no-sync"]).arg("--pwfile").arg(&password);
+        initdb.args(["-U", "admin", "--auth=md5", "--no-sync"]).arg("--pwfile").arg(&password);
         run(initdb.arg("-D").arg(&data));
         let mut postgres = command("postgres");
         postgres.args(["-F", "-h", "127.0.0.1", "-p", &port.to_string(), "-k"]).arg(folder.path()).arg("-D").arg(&data);
@@ -297,7 +297,8 @@ impl Postgres {
         let postgres = Self { _program: program, folder, port, ca };
         let user = format!("CREATE USER keda PASSWORD '{}'", PASSWORD.replace('\'', "''"));
         wait_seeing("PostgreSQL", || postgres.try_run("SELECT 1"));
-        postgres.run(&format!("CREATE TABLE jobs (id integer); {user}; GRANT SELECT ON jobs TO keda"));
+        let old = format!("SET password_encryption = 'md5'; {}", user.replace("keda", "old"));
+        postgres.run(&format!("CREATE TABLE jobs (id integer); {user}; {old}; GRANT SELECT ON jobs TO keda, old"));
         postgres
     }
 

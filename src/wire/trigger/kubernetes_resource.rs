@@ -3,7 +3,7 @@
 use super::super::fields::Diagnostics;
 use super::metrics_api::value_location;
 use super::{Context, External, Parsed, Row, TriggerType, external_metric_type, normalized, target};
-use crate::scaling::model::{BodyFormat, OnMissing, Query, ResourceSource, Server, Source, Step};
+use crate::scaling::model::{BodyFormat, OnMissing, ParameterSource, Query, ResourceSource, Server, Source, Step};
 
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "kubernetes-resource",
@@ -45,6 +45,16 @@ pub(super) const TYPE: TriggerType = TriggerType {
     from_env: &[],
     parse,
 };
+
+/// Where its text comes from.
+pub(super) fn parameter(source: &ResourceSource) -> ParameterSource {
+    let (parameter, name, key) = (ResourceSource::PARAMETER.to_owned(), source.name.clone(), source.key.clone());
+    if source.is_secret {
+        ParameterSource::Secret { parameter, name, key }
+    } else {
+        ParameterSource::ConfigMap { parameter, name, key }
+    }
+}
 
 fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     let parameters = &context.parameters;
@@ -102,7 +112,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::testing::{changed, problems, trigger};
-    use crate::scaling::model::ParameterSource;
 
     fn resource(change: Value) -> Value {
         let metadata = json!({"resourceKind": "ConfigMap", "resourceName": "limits", "key": "a.b", "targetValue": "2"});

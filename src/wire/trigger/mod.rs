@@ -352,7 +352,9 @@ fn read_one(
     let env = trigger_type.from_env.iter().filter_map(|parameter| context.env_source(parameter));
     let parsed = (trigger_type.parse)(&context, report)?;
     let env = match &parsed {
-        Parsed::External(External { source: Source::Query(Query::Resource(source)), .. }) => vec![source.parameter()],
+        Parsed::External(External { source: Source::Query(Query::Resource(source)), .. }) => {
+            vec![kubernetes_resource::parameter(source)]
+        }
         _ => env.collect(),
     };
     let kind = kind.to_owned();

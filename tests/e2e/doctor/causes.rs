@@ -223,7 +223,8 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
         case.apply_with_kind(&object, &json!({}));
     }
     cluster.deployment(&case.namespace, "api", 1);
-    let pulsar = json!({ "type": "pulsar", "metadata": { "topic": "orders", "subscription": "s", "adminURL": "http://p" } });
+    let pulsar =
+        json!({ "type": "pulsar", "metadata": { "topic": "orders", "subscription": "s", "adminURL": "http://p" } });
     case.scale("queue", json!({ "triggers": [pulsar] }));
     let before = route_to_keda(cluster);
     let daemon = Daemon::start(cluster, &["--namespace", &case.namespace]);
