@@ -112,6 +112,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::testing::{changed, problems, trigger};
+    use super::*;
 
     fn resource(change: Value) -> Value {
         let metadata = json!({"resourceKind": "ConfigMap", "resourceName": "limits", "key": "a.b", "targetValue": "2"});
