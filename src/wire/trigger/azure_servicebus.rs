@@ -143,7 +143,7 @@ mod tests {
         ] {
             let read = trigger(&bus(change.clone()));
             assert_eq!((&*read.metric_name, read.threshold), (name, 5.0), "{change}");
-            assert_eq!(read.source.query().unwrap().server(), server);
+            assert_eq!(read.source.query().expect("a query").server(), server);
         }
     }
 

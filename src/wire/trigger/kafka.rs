@@ -283,7 +283,7 @@ mod tests {
         ] {
             let read = trigger(&kafka(change.clone()));
             assert_eq!((&*read.metric_name, read.threshold), (name, 10.0), "{change}");
-            let query = read.source.query().unwrap();
+            let query = read.source.query().expect("a query");
             assert_eq!(query.shown(), ("kafka://a:9092,b:9092".to_owned(), shown.to_owned()));
         }
         let env = json!({"bootstrapServers": null, "bootstrapServersFromEnv": "SERVERS", "consumerGroupFromEnv": "G",
@@ -292,7 +292,10 @@ mod tests {
         assert_eq!(source(env).server, Server::Elsewhere("kafka of the environment in shop".to_owned()));
         let apache = changed(kafka(json!({})), &json!({}));
         let apache = trigger(&json!({"type": "apache-kafka", "metadata": apache["metadata"]}));
-        assert_eq!((apache.source.query().unwrap().kind(), &*apache.metric_name), ("apache-kafka", "s0-kafka-orders"));
+        assert_eq!(
+            (apache.source.query().expect("a query").kind(), &*apache.metric_name),
+            ("apache-kafka", "s0-kafka-orders")
+        );
     }
 
     #[test]

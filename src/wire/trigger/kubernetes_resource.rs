@@ -125,7 +125,7 @@ mod tests {
         assert_eq!((&*read.metric_name, read.threshold), ("s0-configmap-limits-a-b", 2.0));
         let (parameter, name, key) = ("key".to_owned(), "limits".to_owned(), "a.b".to_owned());
         assert_eq!(read.env, [ParameterSource::ConfigMap { parameter, name, key }]);
-        assert_eq!(read.source.query().unwrap().written_server(), None);
+        assert_eq!(read.source.query().expect("a query").written_server(), None);
         let secret = trigger(&resource(json!({"resourceKind": "Secret", "format": "json", "valueLocation": "n"})));
         assert!(matches!(&secret.env[..], [ParameterSource::Secret { .. }]));
     }

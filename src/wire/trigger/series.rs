@@ -208,7 +208,7 @@ mod tests {
         ] {
             let read = trigger(&influx(change.clone()));
             assert_eq!((&*read.metric_name, read.threshold), (name, 4.5), "{change}");
-            assert_eq!(read.source.query().unwrap().server(), "http://influx:8086");
+            assert_eq!(read.source.query().expect("a query").server(), "http://influx:8086");
         }
     }
 
