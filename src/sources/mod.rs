@@ -65,6 +65,8 @@ impl Asker {
             user_agent: format!("hpalite/{}", env!("CARGO_PKG_VERSION")),
             names: Arc::new(Names::new(names::THREADS)),
             rules: Arc::new(Rules { allowed: config.allow_networks.clone(), own }),
+            tls_min: config.http_tls_min,
+            keep_alive: config.keep_alive,
         })?;
         let clock: Clock = Arc::new(|| UnixMillis(wall_millis()));
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
