@@ -294,8 +294,7 @@ impl Daemon {
         let (trust, trust_watchers) =
             Trust::start(&client, config, certificates, Arc::clone(&fence), Arc::clone(&ready))
                 .map_err(io("trust thread"))?;
-        let mut watchers =
-            watches::start(&client, &config.namespaces, &config.servers, inbox).map_err(io("watch threads"))?;
+        let mut watchers = watches::start(&client, config, inbox).map_err(io("watch threads"))?;
         watchers.extend(trust_watchers);
         let mut world = World::new(Settings {
             poll_threads: config.poll_threads,
@@ -307,6 +306,7 @@ impl Daemon {
             version: VERSION.to_owned(),
             is_shadow: config.is_shadow,
             namespaces: config.namespaces.clone(),
+            selects_objects: config.object_selector.is_some(),
             seed: u64::from(std::process::id()) << 32 | u64::try_from(clock.now().0).unwrap_or(1),
         });
         let identity = identity::of(&store);
