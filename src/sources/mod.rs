@@ -115,7 +115,7 @@ impl Asker {
         let begun = Instant::now();
         let parameters = match &job.credentials {
             None => Ok(Parameters::new()),
-            Some(credentials) => self.resolver.resolve(credentials),
+            Some(credentials) => self.resolver.resolve(credentials, Some(&*self.identity)),
         };
         // The time that the query is evaluated for, which is the wall clock's.
         let asked_at = (self.clock)();
