@@ -10,6 +10,7 @@ use crate::support::cluster::{Daemon, wait_seeing};
 fn labels_choose_what_is_watched_and_a_change_lets_go() {
     let case = Case::exclusive(Exclusive::Faults, "selector").deployment(1);
     case.cluster.deployment(&case.namespace, "left", 1);
+    case.cluster.deployment(&case.namespace, "third", 1);
     let source = Source::new(50.0);
     let auth = |name: &str, labels: serde_json::Value| {
         case.apply(json!({
@@ -36,7 +37,7 @@ fn labels_choose_what_is_watched_and_a_change_lets_go() {
             "metric-config.external.load.prometheus/prometheus-server": source.url(),
         } },
         "spec": {
-            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "left" }, "maxReplicas": 3,
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "third" }, "maxReplicas": 3,
             "metrics": [{ "type": "External", "external": {
                 "metric": { "name": "load", "selector": { "matchLabels": { "type": "prometheus" } } },
                 "target": { "type": "AverageValue", "averageValue": "10" },

@@ -447,7 +447,7 @@ fn a_release_beside_keda_gets_the_apiservice_after_the_takeover() {
     drop(daemon);
     // Back to the chart's own.
     cluster.kubectl(&["delete", "service", "hpalite", "-n", "hpalite"]);
-    helm(&["upgrade", "hpalite", &chart, "--set", "apiService.create=true"]);
+    helm(&["upgrade", "hpalite", &chart, "--set", "apiService.create=true", "--take-ownership"]);
     helm(&["uninstall", "hpalite", "--wait", "--timeout", "60s"]);
     wait_for("the APIService to go with the release", || {
         cluster.get("apiservice", "", APISERVICE).is_none().then_some(())
