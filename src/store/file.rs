@@ -113,8 +113,9 @@ fn salvage(from: &Connection, to: &Connection) -> (usize, usize) {
 pub(crate) struct Opened {
     /// Device and inode of the file with each suffix.
     files: [Option<(u64, u64)>; SUFFIXES.len()],
-    /// Size of the database in bytes when it was last looked at.
-    bytes: Cell<u64>,
+    /// What the file has at least in bytes: its size when it was last looked at, or less if pages were freed by then or
+    /// since.
+    bytes_min: Cell<u64>,
 }
 
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
@@ -133,9 +134,9 @@ pub(crate) enum Fate {
 
 impl Opened {
     /// Records the files' identity; call it right after a connection was opened.
-    pub(crate) fn at(path: &Path) -> Self {
+    pub(crate) fn at(path: &Path, connection: &Connection) -> Self {
         let files = SUFFIXES.map(|suffix| identity(&with_suffix(path, suffix)).unwrap_or(None));
-        Self { files, bytes: Cell::new(size(path)) }
+        Self { files, bytes_min: Cell::new(size(path).min(bytes_of_pages(connection))) }
     }
 
     pub(crate) fn fate(&self, path: &Path) -> Fate {
@@ -152,16 +153,17 @@ impl Opened {
 
     /// Returns whether the database has lost its end, which SQLite notices only when it reads a page from there.
     ///
-    /// The file may be shorter than its pages while the newest are in the write-ahead log, and SQLite itself shortens
-    /// it after many rows were deleted, but never below the number of its pages.
+    /// The file may be shorter than its pages while the newest are in the write-ahead log. SQLite itself shortens it
+    /// after pages were freed, of which [`Self::freed`] is to know, but never below the number of pages then.
     pub(crate) fn is_cut(&self, path: &Path, connection: &Connection) -> bool {
-        let bytes = size(path);
-        if bytes >= self.bytes.replace(bytes) {
-            return false;
-        }
-        let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let pages = number("page_count").and_then(|count| Ok(count.saturating_mul(number("page_size")?)));
-        pages.is_ok_and(|pages| i64::try_from(bytes).is_ok_and(|bytes| bytes < pages))
+        let (bytes, pages) = (size(path), bytes_of_pages(connection));
+        bytes < self.bytes_min.replace(bytes.min(pages)) && bytes < pages
+    }
+
+    /// Records that the file may now be as short as its pages. Call it before pages are added again, which then are in
+    /// the log alone.
+    pub(crate) fn freed(&self, connection: &Connection) {
+        self.bytes_min.set(self.bytes_min.get().min(bytes_of_pages(connection)));
     }
 
     /// Removes the log and its index if they are still the opened ones, because SQLite would apply them to whichever
@@ -174,6 +176,13 @@ impl Opened {
             }
         }
     }
+}
+
+/// The size of the database with what is in its log, or 0 if it cannot be read.
+fn bytes_of_pages(connection: &Connection) -> u64 {
+    let number =
+        |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0)).map_or(0, u64::from);
+    number("page_count") * number("page_size")
 }
 
 fn size(path: &Path) -> u64 {
@@ -411,7 +420,7 @@ mod tests {
         let path = folder.path().join("history.db");
         let connection = open(&path).expect("it opens");
         let fold = || connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("it is folded in");
-        let opened = Opened::at(&path);
+        let opened = Opened::at(&path, &connection);
         let row = "INSERT INTO kv VALUES ('large', hex(zeroblob(200000)), 1)";
         connection.execute(row, []).expect("a row");
         assert!(!opened.is_cut(&path, &connection), "its pages are in the log");
@@ -423,8 +432,12 @@ mod tests {
         let mut freed = freeing.query([]).expect("pages are freed");
         while freed.next().expect("a page is freed").is_some() {}
         drop(freed);
+        opened.freed(&connection);
+        assert!(!opened.is_cut(&path, &connection), "it is not shortened yet");
         fold();
         assert!(size(&path) < grown - 100_000, "{} {grown}", size(&path));
+        // By the next look it has grown again, into the log.
+        connection.execute(row, []).expect("a row");
         assert!(!opened.is_cut(&path, &connection));
         let file = fs::File::options().write(true).open(&path).expect("it opens");
         file.set_len(size(&path) - 4096).expect("it is cut");

@@ -143,7 +143,7 @@ impl Writer {
     pub(crate) fn run(mut self, connection: Option<Connection>) -> bool {
         let Some(mut connection) = connection.or_else(|| self.start_afresh(file::open)) else { return false };
         loop {
-            let opened = Opened::at(&self.path);
+            let opened = Opened::at(&self.path, &connection);
             let next = match self.session(&connection, &opened) {
                 End::Stopped { complete } => {
                     // Counts what other threads sent meanwhile as lost.
@@ -280,7 +280,8 @@ impl Writer {
                 pause(self.retry.unwrap_or(Duration::ZERO).min(deadline - now));
             } else if self.retry.is_none() {
                 match session.maintain(&self.path, &self.counters) {
-                    Ok(()) => {}
+                    Ok(true) => opened.freed(connection),
+                    Ok(false) => {}
                     Err(error) if is_corruption(&error) => return End::Corrupt,
                     Err(error) => {
                         self.warn("upkeep of the history failed", &error);
@@ -588,11 +589,11 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    /// Does one slice of compaction, if it is due.
-    fn maintain(&mut self, path: &Path, counters: &Counters) -> Result<(), rusqlite::Error> {
+    /// Does one slice of compaction, if it is due; returns whether it was.
+    fn maintain(&mut self, path: &Path, counters: &Counters) -> Result<bool, rusqlite::Error> {
         let now = clock::now();
         if now < self.compaction_after {
-            return Ok(());
+            return Ok(false);
         }
         if now >= self.pending_due {
             self.write(&[], true, &mut 0)?;
@@ -603,7 +604,7 @@ impl<'c> Session<'c> {
             let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
             counters.set_sizes(bytes(path), bytes(&file::with_suffix(path, "-wal")));
         }
-        Ok(())
+        Ok(true)
     }
 
     fn finish(&mut self, run: Option<i64>) -> Result<(), rusqlite::Error> {

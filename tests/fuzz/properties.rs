@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use hpalite::check::{self, Check};
 use hpalite::formats::exposition::Selector as SampleSelector;
 use hpalite::formats::path::Path;
 use hpalite::formats::url::Url;
@@ -14,9 +15,10 @@ use hpalite::http::reviews::{AccessVerdict, TokenVerdict, read_access_review, re
 use hpalite::http::{der, tls, uri};
 use hpalite::kube::config::ClusterConfig;
 use hpalite::kube::error::Status;
+use hpalite::kube::watch::{HasMeta, Line, Lines, ObjectRef, decode_line};
 use hpalite::metrics_api::answer;
 use hpalite::prometheus;
-use hpalite::scaling::event::Answer;
+use hpalite::scaling::event::{Answer, WatchEvent};
 use hpalite::scaling::formula::{Error, Formula};
 use hpalite::scaling::model::{ApiGroup, AuthenticationKind, BodyFormat, Source, UnixMillis};
 use hpalite::wire;
@@ -315,4 +317,68 @@ pub(crate) fn kubeconfig(bytes: &[u8]) {
         }
     }
     std::fs::remove_file(&path).unwrap();
+}
+
+#[derive(serde::Deserialize)]
+struct Anything {
+    metadata: ObjectRef,
+}
+
+impl HasMeta for Anything {
+    fn resource_version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
+
+/// The lines of a watch do not depend on how they were read; the first byte says how. Each is an event or an
+/// explanation, and who was deleted has the name that is in the line.
+pub(crate) fn watch_lines(bytes: &[u8]) {
+    let Some((first, bytes)) = bytes.split_first() else { return };
+    let read = |piece: usize| {
+        let (mut lines, mut found) = (Lines::default(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            lines.push(piece);
+            while let Some(line) = lines.next_line().expect("an input is shorter than the longest line") {
+                found.push(line.to_vec());
+            }
+        }
+        found
+    };
+    let whole = read(bytes.len().max(1));
+    assert_eq!(whole, read(usize::from(*first).max(1)));
+    for line in whole {
+        assert!(!line.contains(&b'\n') && !line.trim_ascii().is_empty());
+        match decode_line::<Anything>(&line) {
+            Ok(Line { event: Some(WatchEvent::Deleted { name, .. }), .. })
+                if name.is_ascii() && !line.contains(&b'\\') =>
+            {
+                assert!(line.windows(name.len().max(1)).any(|part| part == name.as_bytes()) || name.is_empty());
+            }
+            Ok(Line { event: Some(WatchEvent::Unreadable(object)), .. }) => assert!(!object.error.is_empty()),
+            Ok(_) => {}
+            Err(error) => assert!(!format!("{error:?}").is_empty()),
+        }
+    }
+}
+
+/// Manifests are read, or refused with a line that exists; what is read can be checked, and every finding says what is
+/// wrong.
+pub(crate) fn manifest(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Err(error) = check::objects(text) {
+        assert!(!error.is_empty());
+    }
+    let mut check = Check::default();
+    check.file("input.yaml", text);
+    let lines = text.lines().count() as u64;
+    for finding in check.finish().findings {
+        assert!(!finding.message.is_empty());
+        assert!(
+            finding.line.is_none_or(|line| (1..=lines + 1).contains(&line)),
+            "{} of {lines}",
+            finding.line.unwrap()
+        );
+    }
 }

@@ -220,19 +220,21 @@ fn api_answers() {
 /// The inputs that fuzzing begins with, and those that once failed.
 #[test]
 fn corpora() {
-    let targets: [(&str, Property); 12] = [
+    let targets: [(&str, Property); 14] = [
         ("api_answer", properties::api_answer),
         ("certificate", properties::certificate),
         ("config_map", properties::config_map),
         ("formula", properties::formula),
         ("head", properties::head),
         ("kubeconfig", properties::kubeconfig),
+        ("manifest", properties::manifest),
         ("metrics_api", properties::metrics_api),
         ("object", properties::object),
         ("prometheus_answer", properties::prometheus_answer),
         ("scalar", properties::scalar),
         ("selector", properties::selector),
         ("uri", properties::uri),
+        ("watch_lines", properties::watch_lines),
     ];
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
     let names = |folder: &std::path::Path| -> Vec<String> {
@@ -295,4 +297,31 @@ fn scalars() {
 fn kubeconfigs() {
     let words = ["null", "[]", "{}", "&a", "*a", "\n", ": ", "- ", "\"", "'", "\t", "!!binary ", "|\n"];
     run(&corpus("kubeconfig"), &words, 2_000, properties::kubeconfig);
+}
+
+#[test]
+fn watches() {
+    let words = ["\n", "\r\n", "\"type\":\"DELETED\"", "\"ERROR\"", "null", "{}", "[", "}", "\\", "\"", ","];
+    run(&corpus("watch_lines"), &words, 20_000, properties::watch_lines);
+}
+
+#[test]
+fn manifests() {
+    let words = [
+        "---\n",
+        "...\n",
+        "&a ",
+        "*a",
+        "<<: ",
+        "{{ .Values.x }}",
+        "- ",
+        ": ",
+        "|\n",
+        "\t",
+        "!!binary ",
+        "null",
+        "[]",
+        "{}",
+    ];
+    run(&corpus("manifest"), &words, 1_000, properties::manifest);
 }

@@ -40,6 +40,10 @@ impl Process {
         fs::read_dir(format!("/proc/{}/task", self.0)).expect("the process lives").count()
     }
 
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.0)).expect("the process lives").count()
+    }
+
     /// User and system time so far.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         let stat = self.read("stat");
