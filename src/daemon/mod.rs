@@ -246,7 +246,8 @@ impl Daemon {
         let election = config.leader_election.filter(|_| !config.is_shadow);
         let is_open = election.is_none() && !config.is_shadow;
         let fence = Arc::new(if is_open { Fence::open() } else { Fence::default() });
-        let writer = ApiWriter::start(&client, &fence, inbox).map_err(io("writer threads"))?;
+        let writer = ApiWriter::start(&client, &fence, config.authentication_selector.as_deref(), inbox)
+            .map_err(io("writer threads"))?;
         let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
         let counts = Arc::new(Mutex::new(Counts::default()));
         let keda = config.keda_metrics.then(Arc::<metrics::keda::Tally>::default);
