@@ -19,6 +19,7 @@ pub use super::queue::{
     QueueMeasure, QueueOperation, QueueRegex, RabbitMqSource, RedisSetup, RedisSize, RedisSource, Server,
     ServiceBusEntity, ServiceBusSource, SqsSource,
 };
+use super::secret_store::{SecretStore, StoredSecret};
 pub use super::source::{
     AggregationFunction, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, PodSelection,
     PrometheusSource, Query, ResourceSource, ServiceAggregation, Source, TIMEOUT_MAX,
@@ -556,6 +557,12 @@ pub enum ParameterSource {
     Value {
         parameter: String,
         value: String,
+    },
+    /// A secret of a store beside the cluster.
+    Store {
+        parameter: String,
+        store: Arc<SecretStore>,
+        secret: Box<StoredSecret>,
     },
 }
 

@@ -12,4 +12,5 @@ pub(crate) mod queues;
 mod reach;
 mod real;
 mod setup;
+mod stores;
 mod tls;
