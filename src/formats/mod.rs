@@ -10,6 +10,7 @@ pub mod exposition;
 mod glob;
 pub mod json;
 pub mod path;
+pub mod pattern;
 mod tree;
 pub mod url;
 pub mod xml;
