@@ -46,3 +46,8 @@ subjects:
   {{- end }}
   verbs: [get]
 {{- end -}}
+
+{{/* Whether there are rules of prometheus-adapter. */}}
+{{- define "hpalite.adapter" -}}
+{{- if or .Values.adapter.rules .Values.adapter.externalRules .Values.adapter.existing }}true{{ end }}
+{{- end -}}
