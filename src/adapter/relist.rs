@@ -151,18 +151,22 @@ fn read(file: &Path) -> Result<String, std::io::Error> {
     Ok(text)
 }
 
+/// Names, or why they are not known.
+type List = Result<Arc<[String]>, String>;
+
 /// Lists names, each list once.
 struct Names<'a> {
     settings: &'a Settings,
     transport: &'a Transport,
     since: UnixMillis,
-    asked: HashMap<(&'static str, String), Result<Arc<[String]>, String>>,
+    /// By endpoint and selector.
+    asked: HashMap<(&'static str, String), List>,
     /// Lists that the server did not answer.
     silent: usize,
 }
 
 impl Names<'_> {
-    fn ask(&mut self, endpoint: &'static str, selector: &str) -> Result<Arc<[String]>, String> {
+    fn ask(&mut self, endpoint: &'static str, selector: &str) -> List {
         if let Some(known) = self.asked.get(&(endpoint, selector.to_owned())) {
             return known.clone();
         }

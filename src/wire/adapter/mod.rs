@@ -460,6 +460,31 @@ mod tests {
         assert!(query.contains(r#"sum by (namespace)"#) && query.contains(r#"x{namespace="default"}"#), "{query}");
     }
 
+    /// The kinds of rules that charts of prometheus-adapter come with: one series is of one of them.
+    #[test]
+    fn rules_with_filters_share_the_series_out() {
+        let reading = read(
+            r#"rules:
+- {seriesQuery: '{__name__=~"^container_.*"}', seriesFilters: [], resources: {overrides: {pod: {resource: pod}}},
+   name: {matches: ^container_(.*)_seconds_total$, as: ""}, metricsQuery: a}
+- {seriesQuery: '{__name__=~"^container_.*"}', seriesFilters: [{isNot: ^container_.*_seconds_total$}],
+   resources: {template: <<.Resource>>}, name: {matches: ^container_(.*)_total$, as: ""}, metricsQuery: b}
+- {seriesQuery: '{__name__=~"^container_.*"}', seriesFilters: [{isNot: .*_total$}, {is: ^container_}],
+   resources: {template: <<.Resource>>}, name: {matches: "", as: ""}, metricsQuery: c}
+"#,
+        );
+        assert_eq!(reading.problems, []);
+        for (series, expected) in [
+            ("container_cpu_usage_seconds_total", [Some("cpu_usage"), None, None]),
+            ("container_fs_reads_total", [None, Some("fs_reads"), None]),
+            ("container_memory_bytes", [None, None, Some("container_memory_bytes")]),
+            ("http_requests_total", [None, None, None]),
+        ] {
+            let found: Vec<Option<String>> = reading.rules.custom.iter().map(|rule| rule.metric(series)).collect();
+            assert_eq!(found.iter().map(Option::as_deref).collect::<Vec<_>>(), expected, "{series}");
+        }
+    }
+
     #[test]
     fn labels_are_mapped_by_overrides_before_the_template() {
         let rule = one(r#"seriesQuery: 'a{b="c"}'
