@@ -226,3 +226,91 @@ fn selector(request: &Request) -> Result<Selector, String> {
     }
     Selector::parse(first).map_err(|error| format!("unable to parse labelSelector: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::custom_metrics::{Question, Reply};
+    use crate::http::discovery::Listed;
+    use crate::http::reviews::{AccessReviewer, AccessVerdict, ReviewError};
+    use crate::http::testing::request;
+    use crate::http::{Identity, User};
+    use crate::scaling::model::{ApiGroup, UnixMillis};
+    use crate::scaling::view::{MetricView, ObjectView, Reading};
+
+    /// Rules whose Prometheus is slow: only who may wait has an answer.
+    struct Slow;
+
+    impl Adapter for Slow {
+        fn ask(&self, question: &Question, patience: Duration) -> Option<Arc<Reply>> {
+            (!patience.is_zero()).then(|| Arc::new(Reply::Failed(format!("{question:?} took too long"))))
+        }
+
+        fn has_external(&self, _: &str) -> bool {
+            true
+        }
+
+        fn listed(&self) -> Listed {
+            Listed::default()
+        }
+    }
+
+    impl AccessReviewer for Slow {
+        fn review(&self, _: &User, _: &Attributes) -> Result<AccessVerdict, ReviewError> {
+            Err(ReviewError::Shared)
+        }
+    }
+
+    fn api(adapter: Option<Arc<dyn Adapter>>) -> Api {
+        let published = Published::default();
+        let view = ObjectView {
+            key: ObjectKey::new(ApiGroup::KedaSh, "shop", "web"),
+            selector: (NAME_LABEL.to_owned(), "web".to_owned()),
+            metrics: [MetricView {
+                name: "s0-prometheus".into(),
+                reading: Reading::Value { value: 2.5, at: UnixMillis(0) },
+                cached: false,
+                age_limit: None,
+            }]
+            .into(),
+            asked: Arc::default(),
+            error: None,
+            made_at: UnixMillis(0),
+        };
+        published.set(&view.key.clone(), Some(Arc::new(view)));
+        Api {
+            published: Arc::new(published),
+            ready: Arc::default(),
+            authenticator: Arc::new(Authenticator::new(None)),
+            authorizer: Arc::new(Authorizer::new(Arc::new(Slow))),
+            on_read: Box::new(|_| ()),
+            adapter,
+        }
+    }
+
+    fn of_master(target: &str) -> Request {
+        let master = User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() };
+        let mut request = request("GET", target, &[]);
+        let holder = Arc::new(Ok(User::default()));
+        request.peer.identity = Identity::FrontProxy { common_name: "front".into(), holder, user: Ok(master) };
+        request
+    }
+
+    #[test]
+    fn a_slow_rule_keeps_no_scaled_object_waiting() {
+        let external = "/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/s0-prometheus";
+        let own = of_master(&format!("{external}?labelSelector=scaledobject.keda.sh%2Fname%3Dweb"));
+        let objects = of_master("/apis/custom.metrics.k8s.io/v1beta2/namespaces/shop/pods/*/http_requests");
+        let with_rules = api(Some(Arc::new(Slow)));
+        assert_eq!(with_rules.at_once(&own).map(|response| response.status), Some(200));
+        // What rules give goes to the workers that may wait: metrics of objects, and external ones for other selectors.
+        for by_rule in [&objects, &of_master(external)] {
+            assert_eq!(with_rules.at_once(by_rule), None);
+            assert_eq!(with_rules.handle(by_rule).status, 500);
+        }
+        // Without rules there is nothing to ask.
+        let without = api(None);
+        assert_eq!(without.at_once(&objects).map(|response| response.status), Some(404));
+        assert_eq!(without.at_once(&of_master(external)).map(|response| response.status), Some(200));
+    }
+}
