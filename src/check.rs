@@ -28,7 +28,7 @@ use self::schema::{Crd, Fault, Violation};
 pub use self::report::{CheckReport, Finding, Outcome, Severity};
 use crate::scaling::model::{ApiGroup, AuthenticationKind, Problem};
 use crate::wire::hpa::annotated;
-use crate::wire::{Servers, Warning, authentication, scaled_object};
+use crate::wire::{Servers, Warning, adapter, authentication, scaled_object};
 
 /// Checks `files` and prints to `out`: lines for people, or with `json` one JSON object. Returns the exit code of the
 /// [`Outcome`].
@@ -139,6 +139,9 @@ impl Check {
     fn document(&mut self, file: &str, document: Document) {
         for (prefix, object) in items(&document.value) {
             let place = Place { file, document: &document, prefix, object };
+            if self.rules(&place) {
+                continue;
+            }
             match kinds::of(object) {
                 Known::Ours(crd) => {
                     self.report.objects += 1;
@@ -154,6 +157,39 @@ impl Check {
                 Known::Foreign => workload::read(object).into_iter().for_each(|found| self.across.workload(found)),
             }
         }
+    }
+
+    /// Checks a configuration of prometheus-adapter: a file, or a ConfigMap that holds one. Returns false for others.
+    fn rules(&mut self, place: &Place<'_>) -> bool {
+        if adapter::is_config(place.object) {
+            self.report.objects += 1;
+            self.duplicates(place);
+            let reading = adapter::from_value(place.object, "");
+            self.report.findings.extend(place.findings(&reading.problems, &reading.warnings));
+            return true;
+        }
+        let is_config_map = place.object.get("kind").is_some_and(|kind| kind == "ConfigMap");
+        let held = if is_config_map { adapter::of_config_map(place.object) } else { Vec::new() };
+        for (key, text) in &held {
+            let field = format!("data[{key}]");
+            let parsed: Vec<_> = document::split(text).into_iter().collect();
+            for parsed in parsed {
+                match parsed {
+                    Ok(document) if adapter::is_config(&document.value) => {
+                        self.report.objects += 1;
+                        let reading = adapter::from_value(&document.value, &field);
+                        self.report.findings.extend(place.findings(&reading.problems, &reading.warnings));
+                    }
+                    Ok(_) => {}
+                    Err(broken) => {
+                        let line = broken.line.map_or(String::new(), |line| format!("line {line}: "));
+                        let message = format!("{line}{}", broken.message);
+                        self.report.findings.push(place.finding(Severity::Error, &field, &message, ""));
+                    }
+                }
+            }
+        }
+        !held.is_empty()
     }
 
     fn mistake(&mut self, place: &Place<'_>, severity: Severity, mistake: &Mistake) {

@@ -20,6 +20,21 @@ pub struct UiAddress {
     pub given: bool,
 }
 
+/// Metrics by the rules of prometheus-adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterSettings {
+    /// Its configuration file.
+    pub config: PathBuf,
+    /// The Prometheus that is asked.
+    pub server: String,
+    /// How often series are listed.
+    pub relist_interval: Duration,
+    /// Series without a sample for this long need not be listed.
+    pub max_age: Duration,
+    /// Time limit of a query.
+    pub query_timeout: Duration,
+}
+
 /// A valid configuration of the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -54,6 +69,8 @@ pub struct Config {
     pub groups_queries: bool,
     /// Prometheus servers named for all triggers.
     pub servers: Servers,
+    /// `None`: there are no rules, and `custom.metrics.k8s.io` is not served.
+    pub adapter: Option<AdapterSettings>,
     pub query_timeout: Duration,
     pub ca_dirs: Vec<PathBuf>,
     /// Networks that triggers may query although their addresses are refused by default.

@@ -176,6 +176,22 @@ pub(super) const RUN: Subcommand = Subcommand {
             .default("TLS12"),
         PROMETHEUS_SERVER,
         ADDITIONAL_PROMETHEUS_SERVERS,
+        value(
+            "adapter-config",
+            "FILE",
+            "prometheus-adapter's configuration file: serve custom.metrics.k8s.io and external metrics by its rules, from \
+             --prometheus-server; a changed file is used within seconds",
+        )
+        .env("HPALITE_ADAPTER_CONFIG"),
+        value("metrics-relist-interval", "DURATION", "how often the series of those rules are listed")
+            .env("HPALITE_METRICS_RELIST_INTERVAL")
+            .default("10m"),
+        value(
+            "metrics-max-age",
+            "DURATION",
+            "series without a sample for this long need not be listed; without it --metrics-relist-interval",
+        )
+        .env("HPALITE_METRICS_MAX_AGE"),
         value("poll-threads", "N", "queries under way at once").env("HPALITE_POLL_THREADS").default("32"),
         value(
             "prometheus-max-qps",

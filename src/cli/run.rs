@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::flags::{RUN, Takes};
 use super::typed::Typed;
 use super::{Command, is_label, number, service};
-use crate::config::{Config, UiAddress};
+use crate::config::{AdapterSettings, Config, UiAddress};
 use crate::kube::election::Timing;
 use crate::logfmt::{Style as LogStyle, Time};
 use crate::outbound::networks::Network;
@@ -15,6 +15,7 @@ use crate::scaling::model::TIMEOUT_MAX;
 use crate::scaling::schedule::Limits;
 use crate::store::Retention;
 use crate::tls::Version as TlsVersion;
+use crate::wire::Servers;
 use crate::wire::labels::Selector;
 use crate::wire::time::{parse_age, parse_go_duration};
 
@@ -24,6 +25,8 @@ const CA_DIR: &str = "/custom/ca";
 const POLL_THREADS_MAX: usize = 256;
 /// An empty database has some 200 kB; a smaller limit than this would keep no useful history.
 const DB_SIZE_MIN: u64 = 4_000_000;
+/// Each list is a question to Prometheus for each rule.
+const RELIST_MIN: Duration = Duration::from_secs(1);
 /// KEDA replaces a default of zero or less by this.
 const QUERY_TIMEOUT_MIN: Duration = Duration::from_millis(300);
 
@@ -97,6 +100,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     let (rate, concurrency) = (limit("prometheus-max-qps"), limit("prometheus-max-concurrency"));
     let allow_networks = networks(typed, problems);
     let servers = super::servers(typed, problems);
+    let adapter = adapter(typed, servers.as_ref(), query_timeout, problems);
     let mut ca_dirs = typed.all("ca-dir").to_vec();
     if ca_dirs.is_empty() && std::path::Path::new(CA_DIR).is_dir() {
         ca_dirs.push(CA_DIR.to_owned());
@@ -130,6 +134,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         },
         groups_queries,
         servers: servers?,
+        adapter,
         query_timeout: query_timeout?,
         ca_dirs: ca_dirs.into_iter().map(PathBuf::from).collect(),
         allow_networks,
@@ -171,6 +176,44 @@ fn selector(typed: &Typed<'_>, long: &str, problems: &mut Vec<String>) -> Option
         ));
     }
     Some(text)
+}
+
+/// Parses what belongs to the rules of prometheus-adapter.
+fn adapter(
+    typed: &Typed<'_>,
+    servers: Option<&Servers>,
+    query_timeout: Option<Duration>,
+    problems: &mut Vec<String>,
+) -> Option<AdapterSettings> {
+    let mut duration = |flag: &str, text: &str| {
+        let nanos = parse_go_duration(text).and_then(|nanos| u64::try_from(nanos).ok());
+        let found = nanos.map(Duration::from_nanos).filter(|found| *found >= RELIST_MIN);
+        if found.is_none() {
+            problems.push(format!("--{flag}: \"{text}\" is not a duration of at least 1s, for example 10m"));
+        }
+        found
+    };
+    let relist_interval = duration("metrics-relist-interval", &typed.value("metrics-relist-interval"));
+    let max_age = match typed.given("metrics-max-age") {
+        Some(text) => duration("metrics-max-age", &text),
+        None => relist_interval,
+    };
+    if max_age.is_some_and(|age| relist_interval.is_some_and(|interval| age < interval)) {
+        problems.push("--metrics-max-age: at least --metrics-relist-interval, or metrics come and go".to_owned());
+    }
+    let config = PathBuf::from(typed.given("adapter-config")?);
+    let Some(server) = servers?.default_url() else {
+        problems
+            .push("--adapter-config: its rules ask the server of --prometheus-server, which is not given".to_owned());
+        return None;
+    };
+    Some(AdapterSettings {
+        config,
+        server: server.to_owned(),
+        relist_interval: relist_interval?,
+        max_age: max_age?,
+        query_timeout: query_timeout?,
+    })
 }
 
 pub(super) fn networks(typed: &Typed<'_>, problems: &mut Vec<String>) -> Vec<Network> {
@@ -327,6 +370,25 @@ mod tests {
         assert_eq!(config(&flags, &env).query_timeout, Duration::from_secs(5));
         // An empty variable counts as absent.
         assert!(config(&["run"], &[("WATCH_NAMESPACE", "")]).namespaces.is_empty());
+    }
+
+    #[test]
+    fn rules_of_prometheus_adapter_need_a_server() {
+        assert_eq!(config(&["run"], &[("HPALITE_PROMETHEUS_SERVER", "http://p")]).adapter, None);
+        let env = [("HPALITE_PROMETHEUS_SERVER", "http://p"), ("HPALITE_ADAPTER_CONFIG", "/etc/adapter/config.yaml")];
+        let found = config(&["run", "--metrics-relist-interval=1m"], &env).adapter.expect("rules");
+        assert_eq!((found.server.as_str(), found.config.to_str()), ("http://p", Some("/etc/adapter/config.yaml")));
+        assert_eq!((found.relist_interval, found.max_age), (Duration::from_secs(60), Duration::from_secs(60)));
+        for (flags, words) in [
+            (vec!["--adapter-config=x"], "--prometheus-server, which is not given"),
+            (vec!["--metrics-relist-interval=0s"], "at least 1s"),
+            (vec!["--metrics-max-age=soon"], "\"soon\" is not a duration"),
+            (vec!["--metrics-relist-interval=10m", "--metrics-max-age=5m"], "at least --metrics-relist-interval"),
+        ] {
+            let flags = [vec!["run"], flags].concat();
+            let Err(Problems(problems)) = with_env(&flags, &[]) else { panic!("{flags:?} accepted") };
+            assert!(problems.iter().any(|problem| problem.contains(words)), "{flags:?}: {problems:?}");
+        }
     }
 
     #[test]

@@ -26,11 +26,13 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use crate::adapter::Adapter;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::http::api::{self, Api, Readiness};
 use crate::http::authn::Authenticator;
 use crate::http::authz::Authorizer;
+use crate::http::custom_metrics;
 use crate::http::external_metrics::Published;
 use crate::http::gate::{FromMemory, Gate};
 use crate::http::{Handler, Response};
@@ -236,7 +238,7 @@ impl Daemon {
         let own = listeners.into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect();
         let asker = Asker::new(config, own, &client, own_namespace).map_err(io("poll thread"))?;
         let sink = inbox.clone();
-        let transport = Arc::clone(&asker.transport);
+        let (transport, rules_transport) = (Arc::clone(&asker.transport), Arc::clone(&asker.transport));
         let pollers = Pollers::new(
             Box::new(move |job, done| asker.begin(job, done)),
             Box::new(move |time, work| transport.after(time, work)),
@@ -248,6 +250,13 @@ impl Daemon {
         let fence = Arc::new(if is_open { Fence::open() } else { Fence::default() });
         let writer = ApiWriter::start(&client, &fence, config.authentication_selector.as_deref(), inbox)
             .map_err(io("writer threads"))?;
+        let adapter = match &config.adapter {
+            Some(settings) => {
+                let settings = settings.clone();
+                Some(Adapter::start(settings, &client, &rules_transport).map_err(io("adapter thread"))?)
+            }
+            None => None,
+        };
         let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
         let counts = Arc::new(Mutex::new(Counts::default()));
         let keda = config.keda_metrics.then(Arc::<metrics::keda::Tally>::default);
@@ -263,12 +272,13 @@ impl Daemon {
             authenticator,
             authorizer,
             on_read: Box::new(move |key| reads.report(key, Instant::now())),
+            adapter: adapter.clone().map(|adapter| adapter as Arc<dyn custom_metrics::Adapter>),
         });
         let known = Arc::clone(&serving);
         let handler: Handler = Arc::new(move |request| serving.handle(request));
         let from_memory: FromMemory = Arc::new(move |request| known.at_once(request));
         let tls = Some(Arc::clone(&certificates.tls));
-        let api = serving::gate("api", api, tls, serving::PATIENT_WORKERS, (from_memory, handler))?;
+        let api = serving::gate("api", api, tls, serving::patient_workers(adapter.is_some()), (from_memory, handler))?;
         let sources = metrics::Sources {
             client: client.clone(),
             polls: pollers.stats(),
@@ -277,6 +287,7 @@ impl Daemon {
             api: Arc::clone(api.counters()),
             fence: Arc::clone(&fence),
             keda: keda.clone(),
+            adapter,
         };
         let page = Arc::new(metrics::Page::new(sources));
         let known = Arc::clone(&page);

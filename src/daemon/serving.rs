@@ -14,7 +14,13 @@ const WORKERS: usize = 3;
 /// Threads of the plain port, which answer probes and the page if it is already rendered.
 const PLAIN_WORKERS: usize = 1;
 /// Threads for requests that may ask the API server or wait for a first sample; the HPA controller makes five at once.
-pub(super) const PATIENT_WORKERS: usize = 8;
+const PATIENT_WORKERS: usize = 8;
+
+/// Returns how many patient workers there are. Reads of metrics by rules ask a Prometheus, and must not take those of
+/// others, so they have as many as may wait.
+pub(super) fn patient_workers(has_rules: bool) -> usize {
+    PATIENT_WORKERS + if has_rules { crate::adapter::READS_MAX } else { 0 }
+}
 
 /// Opens a port.
 ///

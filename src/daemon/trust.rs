@@ -1,6 +1,6 @@
-//! Trust in both directions: which clients the TLS port authenticates, and which CAs the APIService trusts for ours.
+//! Trust in both directions: which clients the TLS port authenticates, and which CAs the APIServices trust for ours.
 //!
-//! Owns the `trust` thread, which watches `kube-system/extension-apiserver-authentication` and the APIService, and
+//! Owns the `trust` thread, which watches `kube-system/extension-apiserver-authentication` and the APIServices, and
 //! renews the certificates. Only the instance that holds the Lease writes the caBundle.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ use crate::http::tls::TlsState;
 use crate::kube::client::Client;
 use crate::kube::error::Error;
 use crate::kube::request::PatchKind;
-use crate::kube::resources::{API_SERVICES, CONFIG_MAPS};
+use crate::kube::resources::{API_SERVICES, CONFIG_MAPS, CUSTOM_METRICS};
 use crate::kube::watch::{HasMeta, ObjectRef};
 use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{UnreadableObject, WatchEvent};
@@ -52,7 +52,8 @@ const FOREIGN_MAX: usize = 8;
 enum TrustMessage {
     /// `None`: there is none.
     ConfigMap(Option<BTreeMap<String, String>>),
-    ApiService(Option<ApiServiceSpec>),
+    /// By its place among those that are kept.
+    ApiService(usize, Option<ApiServiceSpec>),
     /// This instance holds the Lease from now on.
     Leading,
     Stop,
@@ -70,21 +71,24 @@ impl Trust {
         certificates: Certificates,
         fence: Arc<Fence>,
         ready: Arc<Readiness>,
-    ) -> std::io::Result<(Self, [Watcher; 2])> {
+    ) -> std::io::Result<(Self, Vec<Watcher>)> {
         let (messages, received) = channel();
         let config_map = Watch::one("trust", CONFIG_MAPS, Some(CONFIG_MAP.0), CONFIG_MAP.1);
-        let apiservice = Watch::one("apiservice", API_SERVICES, None, &config.apiservice);
-        let watchers = [
-            watch::<ConfigMap>(client, config_map, &messages, |map| {
-                TrustMessage::ConfigMap(map.map(|map| map.data.unwrap_or_default()))
-            })?,
-            watch::<ApiService>(client, apiservice, &messages, |found| {
-                TrustMessage::ApiService(found.map(|found| found.spec))
-            })?,
-        ];
+        let mut watchers = vec![watch::<ConfigMap>(client, config_map, &messages, |map| {
+            TrustMessage::ConfigMap(map.map(|map| map.data.unwrap_or_default()))
+        })?];
+        let custom = if config.adapter.is_some() { &CUSTOM_METRICS[..] } else { &[] };
+        let names = std::iter::once(config.apiservice.as_str()).chain(custom.iter().copied());
+        let apiservices: Vec<Kept> = names.map(Kept::new).collect();
+        for (at, kept) in apiservices.iter().enumerate() {
+            let apiservice = Watch::one("apiservice", API_SERVICES, None, &kept.name);
+            watchers.push(watch::<ApiService>(client, apiservice, &messages, move |found| {
+                TrustMessage::ApiService(at, found.map(|found| found.spec))
+            })?);
+        }
         let trust_loop = TrustLoop {
             client: client.clone(),
-            apiservice: config.apiservice.clone(),
+            apiservices,
             service: config.service.clone(),
             tls: Arc::clone(&certificates.tls),
             certificates,
@@ -94,9 +98,6 @@ impl Trust {
             trusted_data: None,
             front_proxy: None,
             users: None,
-            found: None,
-            foreign: Vec::new(),
-            bundle: Bundle::Unknown,
             reread_at: Instant::now(),
             logged: BTreeMap::new(),
         };
@@ -164,9 +165,25 @@ enum Bundle {
     NotOurs,
 }
 
+/// One APIService, the first of which is that of external metrics.
+struct Kept {
+    name: String,
+    /// The spec as last seen; the inner `None` means that the APIService does not exist.
+    found: Option<Option<ApiServiceSpec>>,
+    /// CAs of other instances, and when each was first seen.
+    foreign: Vec<(String, Instant)>,
+    bundle: Bundle,
+}
+
+impl Kept {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), found: None, foreign: Vec::new(), bundle: Bundle::Unknown }
+    }
+}
+
 struct TrustLoop {
     client: Client,
-    apiservice: String,
+    apiservices: Vec<Kept>,
     service: (String, String),
     certificates: Certificates,
     tls: Arc<TlsState>,
@@ -177,11 +194,6 @@ struct TrustLoop {
     front_proxy: Option<Arc<FrontProxyTrust>>,
     /// The CA of the client certificates of the cluster's users.
     users: Option<Arc<ChainVerifier>>,
-    /// The spec as last seen; the inner `None` means that the APIService does not exist.
-    found: Option<Option<ApiServiceSpec>>,
-    /// CAs of other instances, and when each was first seen.
-    foreign: Vec<(String, Instant)>,
-    bundle: Bundle,
     reread_at: Instant,
     /// What was logged as a problem, and when.
     logged: BTreeMap<String, Instant>,
@@ -190,27 +202,34 @@ struct TrustLoop {
 impl TrustLoop {
     fn run(mut self, messages: &Receiver<TrustMessage>) {
         loop {
-            let trusted_for = match self.bundle {
+            // One that was never seen holds nothing up: its watch may be forbidden.
+            let seen = self.apiservices.iter().enumerate().filter(|(at, kept)| *at == 0 || kept.found.is_some());
+            let trusted_for = seen.map(|(_, kept)| match kept.bundle {
                 Bundle::Unknown => None,
                 Bundle::Kept(since) => Some(since.elapsed()),
                 Bundle::NotOurs => Some(Duration::MAX),
-            };
+            });
+            // `None` is the least.
+            let trusted_for = trusted_for.min().flatten();
             let before = self.certificates.bundle();
             self.certificates.look(trusted_for);
             if self.certificates.bundle() != before {
-                self.bundle = Bundle::Unknown;
+                self.apiservices.iter_mut().for_each(|kept| kept.bundle = Bundle::Unknown);
             }
-            self.keep_bundle();
+            for at in 0..self.apiservices.len() {
+                self.keep_bundle(at);
+            }
             self.reread_tls();
             self.check_trust();
-            let eager = self.bundle == Bundle::Unknown && self.found.is_some() && self.fence.pass().is_ok();
+            let is_open = |kept: &Kept| kept.bundle == Bundle::Unknown && kept.found.is_some();
+            let eager = self.apiservices.iter().any(is_open) && self.fence.pass().is_ok();
             match messages.recv_timeout(if eager { LOOK_EAGERLY } else { self.certificates.look_after() }) {
                 Ok(TrustMessage::ConfigMap(Some(data))) => self.follow_trust(data),
                 Ok(TrustMessage::ConfigMap(None)) => {
                     let (namespace, name) = CONFIG_MAP;
                     self.log_problem(&format!("ConfigMap {namespace}/{name} does not exist: what it last said holds"));
                 }
-                Ok(TrustMessage::ApiService(found)) => self.found = Some(found),
+                Ok(TrustMessage::ApiService(at, found)) => self.apiservices[at].found = Some(found),
                 Ok(TrustMessage::Leading) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(TrustMessage::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -279,47 +298,54 @@ impl TrustLoop {
         }
     }
 
-    /// Makes the APIService trust our CAs, if it routes to us.
-    fn keep_bundle(&mut self) {
+    /// Makes an APIService trust our CAs, if it routes to us.
+    fn keep_bundle(&mut self, at: usize) {
         let Some(ours) = self.certificates.bundle().filter(|_| !self.is_shadow) else {
-            self.settle(Bundle::NotOurs);
+            self.settle(at, Bundle::NotOurs);
             return;
         };
-        let Some(found) = self.found.clone() else { return };
+        let Some(found) = self.apiservices[at].found.clone() else { return };
+        let name = self.apiservices[at].name.clone();
         let Some(spec) = found else {
-            let name = self.apiservice.clone();
-            self.log_problem(&format!("APIService {name} does not exist, so no HPA can read metrics: apply k8s/base"));
-            self.settle(Bundle::NotOurs);
+            if at == 0 {
+                let message = format!("APIService {name} does not exist, so no HPA can read metrics: apply k8s/base");
+                self.log_problem(&message);
+            } else if self.apiservices[1..].iter().all(|kept| matches!(kept.found, Some(None))) {
+                self.log_problem(
+                    "no APIService of custom.metrics.k8s.io exists, so no HPA can read metrics of objects: apply \
+                     k8s/overlays/prometheus-adapter",
+                );
+            }
+            self.settle(at, Bundle::NotOurs);
             return;
         };
         let service = spec.service.clone().unwrap_or_default();
         if (&service.name, &service.namespace) != (&self.service.0, &self.service.1) {
             let message = format!(
-                "APIService {} routes to Service {}/{}, not to ours ({}/{}): it is left alone and no HPA reads metrics from us; \
+                "APIService {name} routes to Service {}/{}, not to ours ({}/{}): it is left alone and no HPA reads metrics from us; \
                  another metrics adapter such as KEDA owns it (hpalite takeover lets it route to us)",
-                self.apiservice, service.namespace, service.name, self.service.1, self.service.0
+                service.namespace, service.name, self.service.1, self.service.0
             );
             self.log_problem(&message);
-            self.settle(Bundle::NotOurs);
+            self.settle(at, Bundle::NotOurs);
             return;
         }
-        let wanted = base64_encode(self.with_foreign(ours, &spec).as_bytes());
+        let wanted = base64_encode(self.with_foreign(at, ours, &spec).as_bytes());
         if spec.ca_bundle.as_deref() == Some(wanted.as_str()) && !spec.insecure_skip_tls_verify {
-            self.settle(Bundle::Kept(Instant::now()));
+            self.settle(at, Bundle::Kept(Instant::now()));
             return;
         }
-        self.bundle = Bundle::Unknown;
+        self.apiservices[at].bundle = Bundle::Unknown;
         if self.fence.pass().is_err() {
             // The instance that holds the Lease writes it.
             return;
         }
-        match self.write_bundle(&wanted) {
+        match self.write_bundle(&name, &wanted) {
             Ok(spec) => {
-                self.found = Some(Some(spec));
-                self.settle(Bundle::Kept(Instant::now()));
+                self.apiservices[at].found = Some(Some(spec));
+                self.settle(at, Bundle::Kept(Instant::now()));
             }
             Err(error) => {
-                let name = self.apiservice.clone();
                 self.log_problem(&format!("caBundle of APIService {name} cannot be written: {error}"));
             }
         }
@@ -327,39 +353,43 @@ impl TrustLoop {
 
     /// Our CAs, and those of other instances that the bundle has: one that hands over serves on for a while.
     #[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
-    fn with_foreign(&mut self, ours: String, spec: &ApiServiceSpec) -> String {
+    fn with_foreign(&mut self, at: usize, ours: String, spec: &ApiServiceSpec) -> String {
         let present = spec.ca_bundle.as_deref().and_then(crate::encode::base64_decode).unwrap_or_default();
         let present = rotation::foreign_authorities(&present, &ours, SystemTime::now());
         // A CA that left the bundle counts as new if it returns.
-        self.foreign.retain(|(pem, _)| present.contains(pem));
+        let foreign = &mut self.apiservices[at].foreign;
+        foreign.retain(|(pem, _)| present.contains(pem));
         for pem in present {
-            if !self.foreign.iter().any(|(known, _)| *known == pem) {
-                self.foreign.push((pem, Instant::now()));
+            if !foreign.iter().any(|(known, _)| *known == pem) {
+                foreign.push((pem, Instant::now()));
             }
         }
-        let fresh = self.foreign.iter().filter(|(_, since)| since.elapsed() < FOREIGN_KEPT);
+        let fresh = foreign.iter().filter(|(_, since)| since.elapsed() < FOREIGN_KEPT);
         fresh.take(FOREIGN_MAX).fold(ours, |bundle, (pem, _)| bundle + pem)
     }
 
-    fn settle(&mut self, bundle: Bundle) {
-        let was = std::mem::replace(&mut self.bundle, bundle);
+    fn settle(&mut self, at: usize, bundle: Bundle) {
+        let kept = &mut self.apiservices[at];
+        let was = std::mem::replace(&mut kept.bundle, bundle);
         match (was, bundle) {
-            (Bundle::Kept(since), Bundle::Kept(_)) => self.bundle = Bundle::Kept(since),
-            (_, Bundle::Kept(_)) => info!(apiservice = self.apiservice; "APIService trusts our certificate"),
+            (Bundle::Kept(since), Bundle::Kept(_)) => kept.bundle = Bundle::Kept(since),
+            (_, Bundle::Kept(_)) => info!(apiservice = kept.name; "APIService trusts our certificate"),
             _ => {}
         }
-        self.ready.certified.store(true, Ordering::Release);
+        if at == 0 {
+            self.ready.certified.store(true, Ordering::Release);
+        }
     }
 
-    fn write_bundle(&self, bundle: &str) -> Result<ApiServiceSpec, Error> {
+    fn write_bundle(&self, name: &str, bundle: &str) -> Result<ApiServiceSpec, Error> {
         let body = json!({
             "apiVersion": API_SERVICES.api_version(),
             "kind": "APIService",
-            "metadata": { "name": self.apiservice },
+            "metadata": { "name": name },
             "spec": { "caBundle": bundle, "insecureSkipTLSVerify": false },
         });
         let kind = PatchKind::Apply { field_manager: FIELD_MANAGER, force: true };
-        let request = API_SERVICES.patch(None, &self.apiservice, kind, body.to_string().into_bytes())?;
+        let request = API_SERVICES.patch(None, name, kind, body.to_string().into_bytes())?;
         let mut tries = 1;
         let body = loop {
             match self.client.send_within(&request, self.fence.pass()?) {

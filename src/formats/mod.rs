@@ -11,6 +11,7 @@ mod glob;
 pub mod json;
 pub mod kafka;
 pub mod path;
+pub mod pattern;
 mod tree;
 pub mod url;
 pub mod xml;

@@ -47,6 +47,16 @@ pub(crate) fn find(text: &str, path: &str) -> Result<Option<Value>, Fault> {
     })
 }
 
+/// Returns a whole document, for files that an administrator wrote.
+///
+/// # Errors
+/// Why it is not YAML, with the line.
+pub(crate) fn tree(text: &str) -> Result<Value, String> {
+    // The parser's own budget bounds what references can expand to.
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| format!("is not YAML: {error}"))
+}
+
 struct Follow<'p>(&'p [&'p str]);
 
 impl Follow<'_> {

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::attributes::{Attributes, BadPath, ResourceAttributes, attributes, watches};
+use super::attributes::{Attributes, BadPath, GroupVersion, ResourceAttributes, attributes, watches};
 use super::authn::{Authenticator, Unauthorized};
 use super::authz::Authorizer;
+use super::custom_metrics::{self, Adapter};
 use super::external_metrics::{self, FIRST_SAMPLE, Look, Published, Selection};
 use super::{Request, Response, discovery, negotiate, uri};
 use crate::scaling::model::ObjectKey;
@@ -26,6 +27,8 @@ pub struct Api {
     pub authorizer: Arc<Authorizer>,
     /// Called with each object whose metric was read.
     pub on_read: Box<dyn Fn(&ObjectKey) + Send + Sync>,
+    /// Who knows metrics by rules, if there are any: only then is `custom.metrics.k8s.io` served.
+    pub adapter: Option<Arc<dyn Adapter>>,
 }
 
 /// Whether metrics can be answered. The state of Prometheus is no part of it: its outage is an error of single metrics,
@@ -144,12 +147,23 @@ impl Api {
             let message = format!("the server does not allow {what} on the requested resource");
             return Look::Answer(Response::status(405, "MethodNotAllowed", &message));
         }
-        if let Some(response) = discovery::answer(request) {
+        let listed = || self.adapter.as_ref().map(|adapter| adapter.listed());
+        if let Some(response) = discovery::answer(request, self.adapter.is_some(), &listed) {
             return Look::Answer(response);
         }
-        match attributes {
-            Attributes::Resource(ResourceAttributes { namespace, resource, subresource, name, .. })
-                if !namespace.is_empty() && name.is_empty() && subresource.is_empty() && resource != "namespaces" =>
+        match (attributes, &self.adapter) {
+            (Attributes::Resource(resource), Some(adapter)) if resource.api != GroupVersion::External => {
+                if negotiate::choose(request, false).is_none() {
+                    return Look::Answer(negotiate::not_acceptable());
+                }
+                custom_metrics::get(&**adapter, request, resource, !patience.is_zero()).unwrap_or_else(Look::Answer)
+            }
+            (Attributes::Resource(ResourceAttributes { api, namespace, resource, subresource, name, .. }), _)
+                if *api == GroupVersion::External
+                    && !namespace.is_empty()
+                    && name.is_empty()
+                    && subresource.is_empty()
+                    && resource != "namespaces" =>
             {
                 self.metric(request, namespace, resource, patience)
             }
@@ -171,6 +185,12 @@ impl Api {
             Some(name) if selector.matches(|asked| (asked == NAME_LABEL).then_some(name)) => Selection::Name(name),
             _ => Selection::Other(&selector),
         };
+        if let Some(adapter) = self.adapter.as_ref().filter(|adapter| adapter.has_external(metric))
+            && !external_metrics::is_own(&self.published, namespace, metric, &selection)
+        {
+            let text = selector_text(request);
+            return custom_metrics::get_external(&**adapter, namespace, metric, text, !patience.is_zero());
+        }
         external_metrics::get(&self.published, namespace, metric, &selection, &on_read, patience)
     }
 }
@@ -182,6 +202,12 @@ fn unauthorized(request: &Request, refusal: &Unauthorized) -> Response {
 
 fn bad_path(error: &BadPath) -> Response {
     Response::status(400, "BadRequest", &error.to_string())
+}
+
+/// Returns the text of a selector that [`selector`] has read.
+fn selector_text(request: &Request) -> String {
+    let pairs = uri::query_pairs(request.query.as_deref().unwrap_or("")).unwrap_or_default();
+    pairs.into_iter().find(|(key, _)| key == "labelSelector").map(|(_, value)| value).unwrap_or_default()
 }
 
 /// Returns the label selector of a read; without one, everything is selected.
@@ -199,4 +225,92 @@ fn selector(request: &Request) -> Result<Selector, String> {
         return Err("labelSelector is given more than once".to_owned());
     }
     Selector::parse(first).map_err(|error| format!("unable to parse labelSelector: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::custom_metrics::{Question, Reply};
+    use crate::http::discovery::Listed;
+    use crate::http::reviews::{AccessReviewer, AccessVerdict, ReviewError};
+    use crate::http::testing::request;
+    use crate::http::{Identity, User};
+    use crate::scaling::model::{ApiGroup, UnixMillis};
+    use crate::scaling::view::{MetricView, ObjectView, Reading};
+
+    /// Rules whose Prometheus is slow: only who may wait has an answer.
+    struct Slow;
+
+    impl Adapter for Slow {
+        fn ask(&self, question: &Question, patience: Duration) -> Option<Arc<Reply>> {
+            (!patience.is_zero()).then(|| Arc::new(Reply::Failed(format!("{question:?} took too long"))))
+        }
+
+        fn has_external(&self, _: &str) -> bool {
+            true
+        }
+
+        fn listed(&self) -> Listed {
+            Listed::default()
+        }
+    }
+
+    impl AccessReviewer for Slow {
+        fn review(&self, _: &User, _: &Attributes) -> Result<AccessVerdict, ReviewError> {
+            Err(ReviewError::Shared)
+        }
+    }
+
+    fn api(adapter: Option<Arc<dyn Adapter>>) -> Api {
+        let published = Published::default();
+        let view = ObjectView {
+            key: ObjectKey::new(ApiGroup::KedaSh, "shop", "web"),
+            selector: (NAME_LABEL.to_owned(), "web".to_owned()),
+            metrics: [MetricView {
+                name: "s0-prometheus".into(),
+                reading: Reading::Value { value: 2.5, at: UnixMillis(0) },
+                cached: false,
+                age_limit: None,
+            }]
+            .into(),
+            asked: Arc::default(),
+            error: None,
+            made_at: UnixMillis(0),
+        };
+        published.set(&view.key.clone(), Some(Arc::new(view)));
+        Api {
+            published: Arc::new(published),
+            ready: Arc::default(),
+            authenticator: Arc::new(Authenticator::new(None)),
+            authorizer: Arc::new(Authorizer::new(Arc::new(Slow))),
+            on_read: Box::new(|_| ()),
+            adapter,
+        }
+    }
+
+    fn of_master(target: &str) -> Request {
+        let master = User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() };
+        let mut request = request("GET", target, &[]);
+        let holder = Arc::new(Ok(User::default()));
+        request.peer.identity = Identity::FrontProxy { common_name: "front".into(), holder, user: Ok(master) };
+        request
+    }
+
+    #[test]
+    fn a_slow_rule_keeps_no_scaled_object_waiting() {
+        let external = "/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/s0-prometheus";
+        let own = of_master(&format!("{external}?labelSelector=scaledobject.keda.sh%2Fname%3Dweb"));
+        let objects = of_master("/apis/custom.metrics.k8s.io/v1beta2/namespaces/shop/pods/*/http_requests");
+        let with_rules = api(Some(Arc::new(Slow)));
+        assert_eq!(with_rules.at_once(&own).map(|response| response.status), Some(200));
+        // What rules give goes to the workers that may wait: metrics of objects, and external ones for other selectors.
+        for by_rule in [&objects, &of_master(external)] {
+            assert_eq!(with_rules.at_once(by_rule), None);
+            assert_eq!(with_rules.handle(by_rule).status, 500);
+        }
+        // Without rules there is nothing to ask.
+        let without = api(None);
+        assert_eq!(without.at_once(&objects).map(|response| response.status), Some(404));
+        assert_eq!(without.at_once(&of_master(external)).map(|response| response.status), Some(200));
+    }
 }

@@ -3,7 +3,6 @@
 //! Pure. As in the kube-apiserver, the name of a metric takes the place of a resource's name, so that access can be
 //! granted per metric.
 
-use super::discovery::GROUP;
 use super::{Request, uri};
 
 /// What is to be permitted: an action on a resource, or on a path.
@@ -17,9 +16,40 @@ pub enum Attributes {
     },
 }
 
-/// A resource of the group and version that are served.
+/// The groups and versions that are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum GroupVersion {
+    #[default]
+    External,
+    CustomV1beta1,
+    CustomV1beta2,
+}
+
+impl GroupVersion {
+    pub fn group(self) -> &'static str {
+        match self {
+            GroupVersion::External => "external.metrics.k8s.io",
+            GroupVersion::CustomV1beta1 | GroupVersion::CustomV1beta2 => "custom.metrics.k8s.io",
+        }
+    }
+
+    pub fn version(self) -> &'static str {
+        match self {
+            GroupVersion::External | GroupVersion::CustomV1beta1 => "v1beta1",
+            GroupVersion::CustomV1beta2 => "v1beta2",
+        }
+    }
+
+    fn of(group: &str, version: &str) -> Option<GroupVersion> {
+        let all = [GroupVersion::External, GroupVersion::CustomV1beta1, GroupVersion::CustomV1beta2];
+        all.into_iter().find(|known| (known.group(), known.version()) == (group, version))
+    }
+}
+
+/// A resource of a group and version that are served.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ResourceAttributes {
+    pub api: GroupVersion,
     /// Empty for a resource without a namespace.
     pub namespace: String,
     pub verb: String,
@@ -57,8 +87,11 @@ pub fn attributes(request: &Request) -> Result<Attributes, BadPath> {
         parts.pop();
     }
     match parts.as_slice() {
-        ["apis", GROUP, "v1beta1", rest @ ..] if !rest.is_empty() && !rest.contains(&"") => {
-            Ok(Attributes::Resource(resource(rest, &request.method, watches(request))))
+        ["apis", group, version, rest @ ..]
+            if GroupVersion::of(group, version).is_some() && !rest.is_empty() && !rest.contains(&"") =>
+        {
+            let api = GroupVersion::of(group, version).unwrap_or_default();
+            Ok(Attributes::Resource(resource(api, rest, &request.method, watches(request))))
         }
         _ => Ok(Attributes::NonResource {
             path: format!("/{}", segments.join("/")),
@@ -68,7 +101,7 @@ pub fn attributes(request: &Request) -> Result<Attributes, BadPath> {
 }
 
 /// Reads the segments behind group and version, of which there is at least one.
-fn resource(segments: &[&str], method: &str, watch: bool) -> ResourceAttributes {
+fn resource(api: GroupVersion, segments: &[&str], method: &str, watch: bool) -> ResourceAttributes {
     // `namespaces/<ns>/status` is a part of the namespace itself, not a resource inside of it.
     let (namespace, rest) = match segments {
         ["namespaces", namespace, "status" | "finalize", ..] => (*namespace, segments),
@@ -91,6 +124,7 @@ fn resource(segments: &[&str], method: &str, watch: bool) -> ResourceAttributes 
         _ => "",
     };
     ResourceAttributes {
+        api,
         namespace: namespace.to_owned(),
         verb: verb.to_owned(),
         resource: part(0),
@@ -152,6 +186,14 @@ mod tests {
             assert_eq!(of("GET", &format!("{gv}{target}")), expected, "{target}");
         }
         assert_eq!(of("GET", "/apis"), "get /apis");
+        for version in ["v1beta1", "v1beta2"] {
+            let pods = format!("/apis/custom.metrics.k8s.io/{version}/namespaces/ns/pods/*/m");
+            assert_eq!(of("GET", &pods), "get ns/pods/*/m");
+            let Ok(Attributes::Resource(found)) = attributes(&request("GET", &pods, &[])) else { panic!("{pods}") };
+            assert_eq!((found.api.group(), found.api.version()), ("custom.metrics.k8s.io", version));
+        }
+        assert_eq!(of("GET", "/apis/custom.metrics.k8s.io/v1beta1/nodes/n/m"), "get /nodes/n/m");
+        assert_eq!(of("GET", "/apis/external.metrics.k8s.io/v1beta2/m"), "get /apis/external.metrics.k8s.io/v1beta2/m");
         assert_eq!(of("GET", "/readyz/x"), "get /readyz/x");
         assert_eq!(of("GET", "/"), "get /");
         assert_eq!(of("POST", "/metrics"), "post /metrics");

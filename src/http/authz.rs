@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::attributes::Attributes;
 use super::authn::UNAUTHENTICATED;
-use super::discovery::{self, GROUP};
+use super::discovery;
 use super::review_cache::ReviewCache;
 use super::reviews::{AccessReviewer, AccessVerdict, ReviewError};
 use super::{Identity, Response, User};
@@ -133,7 +133,7 @@ fn forbidden(user: &User, attributes: &Attributes) -> String {
             format!("forbidden: User {name:?} cannot {verb} path {path:?}")
         }
         Attributes::Resource(resource) => {
-            let mut what = resource.resource.clone();
+            let (group, mut what) = (resource.api.group(), resource.resource.clone());
             if !resource.subresource.is_empty() {
                 what = format!("{what}/{}", resource.subresource);
             }
@@ -146,7 +146,7 @@ fn forbidden(user: &User, attributes: &Attributes) -> String {
                 namespace => format!("in the namespace {namespace:?}"),
             };
             format!(
-                "{}.{GROUP}{object} is forbidden: User {name:?} cannot {} resource {what:?} in API group {GROUP:?} {place}",
+                "{}.{group}{object} is forbidden: User {name:?} cannot {} resource {what:?} in API group {group:?} {place}",
                 resource.resource, resource.verb,
             )
         }

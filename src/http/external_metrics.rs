@@ -205,6 +205,15 @@ impl Published {
     }
 }
 
+/// Returns whether a read is an object's own: of a ScaledObject that its selector names, or by the labels that an
+/// annotated HPA demands.
+pub(super) fn is_own(published: &Published, namespace: &str, metric: &str, selection: &Selection<'_>) -> bool {
+    match selection {
+        Selection::Name(name) => published.named(namespace, name).is_some(),
+        Selection::Other(selector) => published.asked(namespace, metric, selector).1,
+    }
+}
+
 /// What a label selector selects. The metrics of a ScaledObject have exactly one label, and those of an annotated HPA the
 /// labels that its own selector demands.
 pub enum Selection<'a> {
@@ -384,13 +393,14 @@ fn failed(key: &ObjectKey, metric: &str, error: &str) -> Response {
     Response::status(500, "InternalError", &format!("metric {metric} of {} {object}: {error}", key.group.noun()))
 }
 
+/// The items of a list, as JSON.
 #[derive(Default)]
-struct Items {
+pub(super) struct Items {
     text: String,
 }
 
 impl Items {
-    fn push(&mut self, name: &str, labels: &[(String, String)], value: f64, at: UnixMillis) {
+    pub(super) fn push(&mut self, name: &str, labels: &[(String, String)], value: f64, at: UnixMillis) {
         if !self.text.is_empty() {
             self.text.push(',');
         }
@@ -411,7 +421,7 @@ impl Items {
         self.text.is_empty()
     }
 
-    fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         format!(
             r#"{{"kind":"ExternalMetricValueList","apiVersion":"external.metrics.k8s.io/v1beta1","metadata":{{}},"items":[{}]}}"#,
             self.text

@@ -26,6 +26,7 @@ pub mod tls;
 pub mod uri;
 
 pub mod api;
+pub mod custom_metrics;
 pub mod external_metrics;
 
 use std::borrow::Cow;

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::User;
 use super::attributes::Attributes;
-use super::discovery::GROUP;
 
 /// Asks whose token this is. Called from several threads; must return within a deadline of its own.
 pub trait TokenReviewer: Send + Sync {
@@ -85,8 +84,8 @@ pub fn access_review(user: &User, attributes: &Attributes) -> Vec<u8> {
         Attributes::Resource(resource) => {
             let mut what = json!({
                 "verb": resource.verb,
-                "group": GROUP,
-                "version": "v1beta1",
+                "group": resource.api.group(),
+                "version": resource.api.version(),
                 "resource": resource.resource,
             });
             for (key, value) in
@@ -218,6 +217,22 @@ mod tests {
             },
         });
         assert_eq!(value(&access_review(&user, &metric)), expected);
+        let custom = Attributes::Resource(ResourceAttributes {
+            api: crate::http::attributes::GroupVersion::CustomV1beta2,
+            namespace: "ns".into(),
+            verb: "get".into(),
+            resource: "pods".into(),
+            subresource: "http_requests".into(),
+            name: "*".into(),
+        });
+        let review: Value = serde_json::from_slice(&access_review(&User::default(), &custom)).unwrap();
+        assert_eq!(
+            review["spec"]["resourceAttributes"],
+            json!({
+                "namespace": "ns", "verb": "get", "group": "custom.metrics.k8s.io", "version": "v1beta2",
+                "resource": "pods", "subresource": "http_requests", "name": "*",
+            })
+        );
         let path = Attributes::NonResource { path: "/apis".into(), verb: "get".into() };
         let spec = &value(&access_review(&User::default(), &path))["spec"];
         assert_eq!(spec["nonResourceAttributes"], json!({ "path": "/apis", "verb": "get" }));

@@ -264,7 +264,7 @@ impl Client {
         let mut builder = http::Request::builder()
             .method(request.method.as_str())
             .uri(format!("{}{}", self.inner.config.server, request.path_and_query))
-            .header(header::ACCEPT, "application/json");
+            .header(header::ACCEPT, request.accept);
         if let Some(value) = authorization {
             builder = builder.header(header::AUTHORIZATION, value);
         }

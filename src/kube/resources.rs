@@ -17,6 +17,9 @@ pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::new("", "v1", "serviceac
 pub(crate) const LEASES: Resource = Resource::new("coordination.k8s.io", "v1", "leases", true);
 pub(crate) const API_SERVICES: Resource = Resource::new("apiregistration.k8s.io", "v1", "apiservices", false);
 
+/// The APIServices of metrics of objects. Either may be missing.
+pub(crate) const CUSTOM_METRICS: [&str; 2] = ["v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"];
+
 pub(crate) fn scaled_objects(group: ApiGroup) -> Resource {
     Resource::new(group.name(), "v1alpha1", "scaledobjects", true)
 }

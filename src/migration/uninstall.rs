@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{API_SERVICES, CRDS, DEPLOYMENTS, FIELD_MANAGER, Failure, Migration, Plan, SERVICES, STATEFUL_SETS, place};
 use crate::clock::wall_millis;
+use crate::kube::resources::CUSTOM_METRICS;
 use crate::kube::untyped::{items, selects, text};
 use crate::kube::{Error, Kubeconfig, PatchKind, Resource};
 use crate::scaling::model::{FINALIZERS, UnixMillis};
@@ -46,6 +47,7 @@ pub fn uninstall(
         migration.may_delete(objects)?;
     }
     migration.remove_apiservice()?;
+    migration.remove_custom_apiservices()?;
     if objects == Objects::Keep {
         migration.stop_instances()?;
         migration.refresh_last_active()?;
@@ -88,6 +90,17 @@ impl Migration<'_> {
         }
         if self.step(&format!("delete APIService {name}"))? {
             self.delete(&API_SERVICES, &found)?;
+        }
+        Ok(())
+    }
+
+    /// Those of metrics of objects, which only an installation with rules of prometheus-adapter has.
+    fn remove_custom_apiservices(&mut self) -> Result<(), Failure> {
+        for name in CUSTOM_METRICS {
+            let found = self.get(&API_SERVICES, None, name)?;
+            if !found.is_null() && self.is_ours(&found) && self.step(&format!("delete APIService {name}"))? {
+                self.delete(&API_SERVICES, &found)?;
+            }
         }
         Ok(())
     }

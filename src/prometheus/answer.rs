@@ -32,7 +32,10 @@ pub fn parse(server: &str, status: u16, body: &[u8], accepts_partial: bool) -> A
     }
     match serde_json::from_slice::<Option<JsonObject<Body>>>(body) {
         Ok(Some(JsonObject(body))) => match partial(server, &body).filter(|_| !accepts_partial) {
-            Some(error) => Answer::Failed(error),
+            Some(mut error) => {
+                error.message.push_str(" (onPartial: \"accept\" takes such answers)");
+                Answer::Failed(error)
+            }
             None => result(server, body).unwrap_or_else(Answer::Failed),
         },
         Ok(None) => Answer::Missing(Missing::Empty),
@@ -45,7 +48,7 @@ pub fn parse(server: &str, status: u16, body: &[u8], accepts_partial: bool) -> A
 
 /// Returns an error if the server itself reports missing data. A sum over a part of the series is too low, and an empty
 /// result means nothing.
-fn partial(server: &str, body: &Body) -> Option<PollError> {
+pub(super) fn partial(server: &str, body: &Body) -> Option<PollError> {
     if body.status.as_deref() == Some("error") {
         return None;
     }
@@ -54,8 +57,7 @@ fn partial(server: &str, body: &Body) -> Option<PollError> {
         None if body.is_partial.0 => "isPartial, some of its storage did not answer".to_owned(),
         None => return None,
     };
-    let message =
-        format!("{server} answered with a part of the data: {why} (onPartial: \"accept\" takes such answers)");
+    let message = format!("{server} answered with a part of the data: {why}");
     Some(failed(ErrorClass::Partial, message))
 }
 

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod query;
 pub mod range;
 pub mod split;
+pub mod vector;
 mod wire;
 
 use std::sync::Arc;

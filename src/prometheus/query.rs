@@ -50,6 +50,21 @@ pub fn build_range(
     request(source, None, &Parameters::default(), "query_range", query)
 }
 
+/// Builds a request for a list: `endpoint` is `labels`, or `label/NAME/values`. It is of series that `selector` matches
+/// and that have samples since `from`; without authentication.
+///
+/// # Errors
+/// `Configuration` if the source cannot be queried.
+pub fn build_list(
+    source: &PrometheusSource,
+    endpoint: &str,
+    selector: &str,
+    from: UnixMillis,
+) -> Result<Request, PollError> {
+    let query = format!("match[]={}&start={}", escape(selector), format_seconds(from));
+    request(source, None, &Parameters::default(), endpoint, query)
+}
+
 fn request(
     source: &PrometheusSource,
     authentication: Option<&str>,

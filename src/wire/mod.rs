@@ -5,6 +5,7 @@
 //! it can be reported on the object, which can still be paused or deleted. Only an object without usable `metadata` is
 //! refused.
 
+pub mod adapter;
 pub mod authentication;
 pub mod event;
 mod fields;

@@ -68,18 +68,23 @@ fn the_tests_of_the_security_model_exist() {
     }
 }
 
-/// Each difference from kube-metrics-adapter names the test that shows it.
+/// Each difference from another adapter names the test that shows it.
 #[test]
-fn the_tests_of_the_differences_from_kube_metrics_adapter_exist() {
-    let text = read(Path::new("k8s/annotated-hpas.md"));
-    let (_, section) = text.split_once("| kube-metrics-adapter | hpalite | shown by |").unwrap();
-    let rows: Vec<&str> = section.lines().skip(2).take_while(|line| line.starts_with("| ")).collect();
-    assert!(rows.len() > 10, "{rows:?}");
-    for row in rows {
-        let names = codes(row.trim_end_matches('|').rsplit('|').next().unwrap());
-        assert!(!names.is_empty(), "nothing shows {row}");
-        for name in names {
-            assert!(is_defined(name), "there is no test {name}");
+fn the_tests_of_the_differences_from_other_adapters_exist() {
+    for (file, header) in [
+        ("k8s/annotated-hpas.md", "| kube-metrics-adapter | hpalite | shown by |"),
+        ("k8s/prometheus-adapter.md", "| prometheus-adapter | hpalite | shown by |"),
+    ] {
+        let text = read(Path::new(file));
+        let (_, section) = text.split_once(header).unwrap();
+        let rows: Vec<&str> = section.lines().skip(2).take_while(|line| line.starts_with("| ")).collect();
+        assert!(rows.len() > 10, "{rows:?}");
+        for row in rows {
+            let names = codes(row.trim_end_matches('|').rsplit('|').next().unwrap());
+            assert!(!names.is_empty(), "nothing shows {row}");
+            for name in names {
+                assert!(is_defined(name), "there is no test {name}");
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The complete program with a real API server, HPA controller and Prometheus.
 
+mod adapter;
 mod annotated;
 mod authentication;
 pub(crate) mod case;

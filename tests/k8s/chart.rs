@@ -328,6 +328,33 @@ fn the_table_of_kedas_values_is_complete() {
     assert!(all.len() > 250 && missing.is_empty(), "{} values, without a row {missing:#?}", all.len());
 }
 
+/// A release with the rules of the overlay has its objects; without rules there are none of them.
+#[test]
+fn rules_of_prometheus_adapter_switch_their_objects_on() {
+    let cluster = cluster();
+    let mut wanted = objects(&kustomize(cluster, "k8s/overlays/prometheus-adapter"));
+    wanted.remove(&("Namespace".into(), String::new(), "hpalite".into()));
+    let key = ("ConfigMap".to_owned(), "hpalite".to_owned(), "hpalite-adapter".to_owned());
+    let rules =
+        |object: &Value| -> Value { serde_saphyr::from_str(object["data"]["config.yaml"].as_str().unwrap()).unwrap() };
+    let theirs = rules(&wanted[&key]);
+    let list = format!("adapter.rules={}", theirs["rules"]);
+    let server = "adapter.prometheusServer=http://prometheus.monitoring:9090";
+    let arguments =
+        [&LIKE_THE_BASE[..], &["--set", "crds.install=false", "--set", server, "--set-json", &list]].concat();
+    let mut chart = rendered(cluster, &arguments);
+    assert_eq!(rules(&chart[&key]), theirs);
+    wanted.get_mut(&key).unwrap()["data"] = Value::Null;
+    chart.get_mut(&key).unwrap()["data"] = Value::Null;
+    assert_equal(&without_labels(chart), &without_labels(wanted));
+    // With a ConfigMap of the user's own there is none of ours.
+    let existing = rendered(cluster, &["--set", "adapter.existing=theirs"]);
+    assert!(!existing.keys().any(|(kind, ..)| kind == "ConfigMap"));
+    assert!(existing.keys().any(|(.., name)| name == "v1beta2.custom.metrics.k8s.io"));
+    let none = rendered(cluster, &[]);
+    assert!(!none.keys().any(|(.., name)| name.contains("custom-metrics") || name.contains("custom.metrics")));
+}
+
 #[test]
 fn bad_values_are_refused_by_name() {
     for (value, words) in [
@@ -339,6 +366,8 @@ fn bad_values_are_refused_by_name() {
         ("terminationGracePeriodSeconds=5", "/terminationGracePeriodSeconds"),
         ("rbac.scaledRefKinds[0].kind=rollouts", "missing property 'apiGroup'"),
         ("shadow=perhaps", "/shadow"),
+        ("adapter.prometheusServer=prometheus:9090", "/adapter/prometheusServer"),
+        ("adapter.metricsRelistInterval=soon", "/adapter/metricsRelistInterval"),
         ("replicas=3", "additional properties 'replicas' not allowed"),
         ("http.timeout=soon", "/http/timeout"),
         ("http.minTlsVersion=TLS14", "/http/minTlsVersion"),
@@ -371,6 +400,7 @@ fn every_choice_is_accepted_by_the_api_server() {
         "extraArgs={--poll-threads=4},env[0].name=HTTPS_PROXY,env[0].value=http://proxy:3128,logging.level=debug",
         "shadow=true,apiService.create=false",
         "rbac.aggregateToDefaultRoles=false,operator.hostUsers=false,podDisruptionBudget.minAvailable=1",
+        "adapter.existing=rules,adapter.metricsRelistInterval=1m,certificates.certManager.enabled=true",
         "nodeSelector.disk=ssd,tolerations[0].operator=Exists,podAnnotations.a=b,podLabels.c=d,priorityClassName=",
     ] {
         let text = template(cluster, &["--set", values]).unwrap_or_else(|error| panic!("{values}: {error}"));

@@ -104,6 +104,11 @@ const LAYERS: &[Layer] = &[
     ),
     layer("config", "kube logfmt outbound scaling store tls wire", "the settings of a daemon, for all that need them"),
     layer(
+        "adapter",
+        "clock config http kube polling prometheus scaling telemetry wire",
+        "answers the API's reads by rules: it asks Prometheus and the API server, and knows no ScaledObject",
+    ),
+    layer(
         "sources",
         "clock config encode identity kube metrics_api outbound polling prometheus queues scaling wire",
         "chooses the source of a query and its credentials, for the daemon and for doctor alike",
@@ -115,7 +120,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "daemon",
-        "clock config encode http kube logfmt outbound polling scaling sources store telemetry ui wire workers",
+        "adapter clock config encode http kube logfmt outbound polling scaling sources store telemetry ui wire workers",
         "ties the parts together; only the command line stands above it",
     ),
     layer(

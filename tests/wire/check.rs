@@ -506,3 +506,41 @@ fn what_follows_from_a_mistake_is_not_another() {
         assert!(found.len() == 1 && found[0].contains(expected), "{text}{found:#?}");
     }
 }
+
+#[test]
+fn rules_of_prometheus_adapter_are_checked_wherever_they_stand() {
+    let file = "rules:\n- seriesQuery: rate(up[1m])\n  metricsQuery: <<.Series>>\n  resources: {template: <<.Resource>>}\n\
+                resourceRules: {}\n";
+    let expected = |field: &str| format!("{field}rules[0].seriesQuery: \"rate(up[1m])\" is no series selector");
+    let found = lines(file);
+    assert!(found[0].starts_with(&format!("file.yaml:2: {}", expected(""))), "{found:#?}");
+    assert!(
+        found[1].contains("resourceRules: warning: metrics.k8s.io is not served")
+            && found[1].contains("metrics-server")
+    );
+    let report = super::check(file);
+    assert_eq!((report.outcome(), report.objects), (Outcome::Problems, 1));
+    let indented = file.replace('\n', "\n    ");
+    let map = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: adapter-config, namespace: monitoring}}\ndata:\n  \
+         config.yaml: |\n    {indented}\n"
+    );
+    let found = lines(&map);
+    let start = format!("file.yaml:5: ConfigMap monitoring/adapter-config: {}", expected("data[config.yaml]."));
+    assert!(found[0].starts_with(&start), "{found:#?}");
+    let broken = map.replace("rules:", "rules: [");
+    assert!(lines(&broken)[0].contains("data[config.yaml]: line"), "{:#?}", lines(&broken));
+    // Prometheus' own rules, and other ConfigMaps, are nobody's business here.
+    for other in
+        ["rules:\n- {alert: a, expr: b}\n", "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata: {a: b}\n"]
+    {
+        assert!(!lines(other).iter().any(|line| line.contains("seriesQuery")), "{other}");
+    }
+}
+
+#[test]
+fn the_overlay_s_rules_are_good() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("k8s/overlays/prometheus-adapter/config.yaml");
+    let report = check::files_report(&[path], &Servers::default());
+    assert_eq!((report.findings.len(), report.objects), (0, 1), "{:#?}", report.findings);
+}

@@ -167,3 +167,8 @@ ca-dir filepath-auth-root-path leader-elect
 - permissions.metricServer
 - asciiArt
 {{- end -}}
+
+{{/* Whether there are rules of prometheus-adapter. */}}
+{{- define "hpalite.adapter" -}}
+{{- if or .Values.adapter.rules .Values.adapter.externalRules .Values.adapter.existing }}true{{ end }}
+{{- end -}}

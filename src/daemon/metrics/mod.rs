@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::fence::Fence;
+use crate::adapter::Adapter;
 use crate::http::gate::Counters;
 use crate::http::{Request, Response};
 use crate::kube::client::Client;
@@ -27,6 +28,8 @@ pub(super) struct Sources {
     pub(super) fence: Arc<Fence>,
     /// `None` unless metrics under KEDA's names are enabled.
     pub(super) keda: Option<Arc<keda::Tally>>,
+    /// `None` without rules of prometheus-adapter.
+    pub(super) adapter: Option<Arc<Adapter>>,
 }
 
 /// Threads that serve the page: while one renders it, the other waits.
@@ -115,6 +118,9 @@ fn exposition(sources: &Sources) -> String {
     for count in sources.client.request_counts() {
         let code = count.code.map_or_else(|| "error".to_owned(), |code| code.to_string());
         requests.sample(&[("verb", count.verb.as_str()), ("code", &code)], count.count);
+    }
+    if let Some(adapter) = &sources.adapter {
+        adapter.write(&mut out);
     }
     if let Some(tally) = &sources.keda {
         tally.write(&mut out);
