@@ -301,8 +301,9 @@ mod tests {
 
     #[test]
     fn a_query_follows_its_prometheus_unless_two_are_asked_at_once() {
+        type Answered<'a> = (&'a str, &'a str, &'a [(i64, f64)]);
         let at = |server: &str, kind: &str| SourceId::new(kind, server, "load");
-        let of = |points: &[(&str, &str, &[(i64, f64)])]| {
+        let of = |points: &[Answered<'_>]| {
             join(points.iter().map(|(kind, server, points)| (at(server, kind), track(points))).collect())
         };
         let moved =
