@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kube::election::Timing;
+use crate::logfmt::Style as LogStyle;
 use crate::outbound::networks::Network;
 use crate::scaling::schedule::Limits;
 use crate::store::Retention;
+use crate::tls::Version as TlsVersion;
 use crate::wire::Servers;
 
 /// Where the page is served.
@@ -31,9 +33,20 @@ pub struct Config {
     pub is_shadow: bool,
     /// Empty means all.
     pub namespaces: Vec<String>,
+    /// A valid label selector: which ScaledObjects and annotated HPAs are watched.
+    pub object_selector: Option<String>,
+    /// The same for TriggerAuthentications of both kinds.
+    pub authentication_selector: Option<String>,
     pub service: (String, String),
     pub apiservice: String,
     pub tls_files: Option<(PathBuf, PathBuf)>,
+    /// The oldest version that clients of the aggregated API may speak.
+    pub tls_min: TlsVersion,
+    /// The oldest version that metric servers and secret stores may speak.
+    pub http_tls_min: TlsVersion,
+    /// Whether connections to metric servers are used again.
+    pub keep_alive: bool,
+    pub log: LogStyle,
     pub poll_threads: usize,
     /// Limits for every metric server.
     pub server_limits: Limits,

@@ -1,4 +1,5 @@
-//! Formats log lines: `time level target msg="…" key=value …`, quoted so that any logfmt parser can read them.
+//! Formats log lines: `time level target msg="…" key=value …`, quoted so that any logfmt parser can read them, or a JSON
+//! object each, with the keys that KEDA's lines have: `level`, `ts`, `logger` and `msg` before those of the line.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -9,18 +10,62 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use log::kv::{self, Key, Value, VisitSource};
 
+/// How lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    pub is_json: bool,
+    pub time: Time,
+}
+
+/// How a line writes its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Time {
+    /// As [`iso`].
+    #[default]
+    Rfc3339,
+    /// Seconds since 1970, with a fraction.
+    Epoch,
+    /// Milliseconds since 1970.
+    Millis,
+    /// Nanoseconds since 1970.
+    Nano,
+}
+
+impl Time {
+    /// Returns the encoding of one of zap's names; those that write a date are one.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        match name {
+            "epoch" => Self::Epoch,
+            "millis" => Self::Millis,
+            "nano" => Self::Nano,
+            _ => Self::Rfc3339,
+        }
+    }
+
+    /// Appends a time; as JSON a date needs quotes, and a number has none.
+    fn write(self, unix_millis: i64, mark: &str, line: &mut String) {
+        let _ = match self {
+            Self::Rfc3339 => write!(line, "{mark}{}{mark}", iso(unix_millis)),
+            Self::Epoch => write!(line, "{}.{:03}", unix_millis.div_euclid(1_000), unix_millis.rem_euclid(1_000)),
+            Self::Millis => write!(line, "{unix_millis}"),
+            Self::Nano => write!(line, "{}", i128::from(unix_millis) * 1_000_000),
+        };
+    }
+}
+
 /// Starts logging to standard error. `RUST_LOG` sets levels; `level` is the default.
 ///
 /// # Panics
 /// If a logger is already set, which is a programming error.
-pub fn init(level: &str) {
+pub fn init(level: &str, style: Style) {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level))
         // These modules log whole URLs, including keys in them, whatever level is requested.
         .filter_module("ureq", log::LevelFilter::Warn)
         .filter_module("ureq_proto", log::LevelFilter::Warn)
-        .format(|out, record| out.write_all(line(wall_millis(), record).as_bytes()))
+        .format(move |out, record| out.write_all(line(style, wall_millis(), record).as_bytes()))
         .init();
-    die_of_panics();
+    die_of_panics(style);
 }
 
 #[expect(clippy::disallowed_methods, reason = "lines of the log have the time of day")]
@@ -34,8 +79,8 @@ const PANIC_CHARS_MAX: usize = 500;
 
 /// Makes every panic end the process with one line that names its place, in builds that would unwind too: a process
 /// without one of its threads looks healthy and is not.
-fn die_of_panics() {
-    std::panic::set_hook(Box::new(|panic| {
+fn die_of_panics(style: Style) {
+    std::panic::set_hook(Box::new(move |panic| {
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
@@ -51,32 +96,51 @@ fn die_of_panics() {
             .key_values(&pairs)
             .build();
         // Not through the logger, which the panicking thread may hold.
-        let _ = std::io::stderr().write_all(line(wall_millis(), &record).as_bytes());
+        let _ = std::io::stderr().write_all(line(style, wall_millis(), &record).as_bytes());
         std::process::abort();
     }));
 }
 
-fn line(unix_millis: i64, record: &log::Record<'_>) -> String {
-    let mut line = String::with_capacity(160);
-    let _ = write!(
-        line,
-        "{} {:<5} {} msg=",
-        iso(unix_millis),
-        record.level().as_str(),
-        record.target().strip_prefix("hpalite::").unwrap_or(record.target())
-    );
-    quote(&mut line, &record.args().to_string());
-    let _ = record.key_values().visit(&mut Pairs(&mut line));
-    line.push('\n');
+fn line(style: Style, unix_millis: i64, record: &log::Record<'_>) -> String {
+    let mut line = String::with_capacity(200);
+    let target = record.target().strip_prefix("hpalite::").unwrap_or(record.target());
+    let (level, message) = (record.level().as_str(), record.args().to_string());
+    if style.is_json {
+        let _ = write!(line, "{{\"level\":\"{}\",\"ts\":", level.to_ascii_lowercase());
+        style.time.write(unix_millis, "\"", &mut line);
+        for (key, text) in [("logger", target), ("msg", &message)] {
+            let _ = write!(line, ",\"{key}\":");
+            escape(&mut line, text);
+        }
+    } else {
+        style.time.write(unix_millis, "", &mut line);
+        let _ = write!(line, " {level:<5} {target} msg=");
+        quote(&mut line, &message);
+    }
+    let _ = record.key_values().visit(&mut Pairs { line: &mut line, is_json: style.is_json });
+    line.push_str(if style.is_json { "}\n" } else { "\n" });
     line
 }
 
-struct Pairs<'a>(&'a mut String);
+struct Pairs<'a> {
+    line: &'a mut String,
+    is_json: bool,
+}
 
 impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        let _ = write!(self.0, " {key}=");
-        quote(self.0, &value.to_string());
+        let text = value.to_string();
+        if self.is_json {
+            self.line.push(',');
+            escape(self.line, key.as_str());
+            self.line.push(':');
+            // As JSON writes them: whole numbers and truths, and nothing that merely looks like one.
+            let is_bare = value.to_i64().is_some() || value.to_u64().is_some() || value.to_bool().is_some();
+            if is_bare { self.line.push_str(&text) } else { escape(self.line, &text) }
+        } else {
+            let _ = write!(self.line, " {key}=");
+            quote(self.line, &text);
+        }
         Ok(())
     }
 }
@@ -86,8 +150,13 @@ fn quote(line: &mut String, text: &str) {
     let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\');
     if !text.is_empty() && text.chars().all(is_plain) {
         line.push_str(text);
-        return;
+    } else {
+        escape(line, text);
     }
+}
+
+/// Appends a text in quotes, escaped as in JSON.
+fn escape(line: &mut String, text: &str) {
     line.push('"');
     for c in text.chars() {
         match c {
@@ -134,10 +203,35 @@ mod tests {
             .key_values(&[("object", "a/b"), ("error", "no \"such\"\nhost=x"), ("empty", "")])
             .build();
         assert_eq!(
-            line(1_767_323_045_678, &record),
+            line(Style::default(), 1_767_323_045_678, &record),
             "2026-01-02T03:04:05.678Z WARN  kube::client msg=\"request failed\" object=a/b \
              error=\"no \\\"such\\\"\\nhost=x\" empty=\"\"\n"
         );
+    }
+
+    #[test]
+    fn a_line_may_be_json_and_its_time_a_number() {
+        let pairs = [("error", Value::from("a \"b\"\n{")), ("n", Value::from(-3)), ("yes", Value::from(true))];
+        let record = log::Record::builder()
+            .level(log::Level::Info)
+            .target("hpalite::daemon")
+            .args(format_args!("started"))
+            .key_values(&pairs)
+            .build();
+        let of = |is_json, time| line(Style { is_json, time: Time::named(time) }, 1_767_323_045_678, &record);
+        let json = of(true, "iso8601");
+        let read: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let wanted = serde_json::json!({
+            "level": "info", "ts": "2026-01-02T03:04:05.678Z", "logger": "daemon", "msg": "started",
+            "error": "a \"b\"\n{", "n": -3, "yes": true,
+        });
+        assert_eq!((read, json.matches('\n').count()), (wanted, 1));
+        for (time, wanted) in
+            [("epoch", "1767323045.678"), ("millis", "1767323045678"), ("nano", "1767323045678000000")]
+        {
+            assert!(of(true, time).starts_with(&format!("{{\"level\":\"info\",\"ts\":{wanted},")), "{time}");
+            assert!(of(false, time).starts_with(&format!("{wanted} INFO  daemon msg=started error=")), "{time}");
+        }
     }
 
     #[test]
@@ -167,7 +261,7 @@ mod tests {
     #[test]
     fn child_that_panics() {
         if std::env::var_os("HPALITE_TEST_PANICS").is_some() {
-            init("info");
+            init("info", Style::default());
             let part = std::thread::Builder::new().name("part".to_owned());
             let _ = part.spawn(|| panic!("a \"quoted\"\nline {}", "x".repeat(1_000))).expect("a thread").join();
             // Where the process went on, the test harness reports success.

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 fn run(command: cli::Command) -> ExitCode {
     match command {
         cli::Command::Run(config) => {
-            logfmt::init("info");
+            logfmt::init("info", config.log);
             serve(&config)
         }
         cli::Command::Check { files, servers, json } => {
@@ -236,7 +236,7 @@ fn env_of_person(name: &str) -> Option<String> {
 }
 
 fn as_plugin(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    logfmt::init("warn");
+    logfmt::init("warn", logfmt::Style::default());
     let columns = history::command::terminal_size().map(|(columns, _)| columns);
     let person = cli::Person { env: &env_of_person, namespace: &|kubeconfig| kubeconfig.namespace(), columns };
     match cli::plugin(arguments, person) {

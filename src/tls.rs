@@ -15,10 +15,27 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+/// A version of TLS, as the oldest that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    #[default]
+    Tls12,
+    Tls13,
+}
+
 /// The only crypto provider of the process; passed explicitly, never installed as the default.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    provider_from(Version::Tls12)
+}
+
+/// The provider for connections that speak this version or a later one: a version without cipher suites is neither offered
+/// nor accepted.
+#[must_use]
+pub fn provider_from(min: Version) -> Arc<CryptoProvider> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.retain(|suite| min == Version::Tls12 || suite.tls13().is_some());
+    Arc::new(provider)
 }
 
 /// Reads every certificate of a PEM text.

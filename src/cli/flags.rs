@@ -99,6 +99,9 @@ const ALLOW_NETWORK: Flag = value(
 .repeatable()
 .env("HPALITE_ALLOW_NETWORKS");
 
+/// As KEDA writes them. Versions before 1.2 are allowed and not spoken.
+const TLS_VERSIONS: &[&str] = &["TLS10", "TLS11", "TLS12", "TLS13"];
+
 const PROMETHEUS_SERVER: Flag =
     value("prometheus-server", "URL", "the server of prometheus triggers and annotated HPAs that name none")
         .env("HPALITE_PROMETHEUS_SERVER");
@@ -141,6 +144,18 @@ pub(super) const RUN: Subcommand = Subcommand {
         value("namespace", "NS", "watch this namespace only, without it all; the variable separates them by commas")
             .repeatable()
             .env("WATCH_NAMESPACE"),
+        value(
+            "watch-label-selector",
+            "SELECTOR",
+            "watch ScaledObjects and annotated HPAs with these labels only, as kubectl -l takes them; without it all",
+        )
+        .env("WATCH_LABEL_SELECTOR"),
+        value(
+            "watch-label-selector-for-triggerauth",
+            "SELECTOR",
+            "watch TriggerAuthentications and ClusterTriggerAuthentications with these labels only; without it all",
+        )
+        .env("WATCH_LABEL_SELECTOR_FOR_TRIGGERAUTH"),
         flag(
             "shadow",
             Takes::Truth,
@@ -156,6 +171,9 @@ pub(super) const RUN: Subcommand = Subcommand {
             "serve this certificate instead of making one; a changed file is served within seconds",
         ),
         value("tls-private-key-file", "FILE", "its key; the two go together, and the caBundle is then yours"),
+        flag("tls-min-version", Takes::OneOf(TLS_VERSIONS), "of whoever reads the aggregated API; below TLS12 nothing is served")
+            .env("KEDA_SERVICE_MIN_TLS_VERSION")
+            .default("TLS12"),
         PROMETHEUS_SERVER,
         ADDITIONAL_PROMETHEUS_SERVERS,
         value("poll-threads", "N", "queries under way at once").env("HPALITE_POLL_THREADS").default("32"),
@@ -183,6 +201,12 @@ pub(super) const RUN: Subcommand = Subcommand {
         value("query-timeout", "MS", "of triggers that set none; at most 30000")
             .env("KEDA_HTTP_DEFAULT_TIMEOUT")
             .default("3000"),
+        flag("http-min-tls-version", Takes::OneOf(TLS_VERSIONS), "of metric servers and secret stores; below TLS12 none is asked")
+            .env("KEDA_HTTP_MIN_TLS_VERSION")
+            .default("TLS12"),
+        flag("http-disable-keep-alive", Takes::Truth, "connect to metric servers anew for each request")
+            .env("KEDA_HTTP_DISABLE_KEEP_ALIVE")
+            .default("false"),
         value("ca-dir", "DIR", "more CA certificates for metric servers; without it /custom/ca, if that is there")
             .repeatable(),
         ALLOW_NETWORK,
@@ -197,7 +221,7 @@ pub(super) const RUN: Subcommand = Subcommand {
             "identity-server",
             "SERVER",
             "host, or scheme://host:port, with * for any text, that may get tokens of our podIdentity beside Azure's and \
-             Google's own Prometheus; the variable separates them by commas",
+             Google's own Prometheus, and a Vault that of our account; the variable separates them by commas",
         )
         .repeatable()
         .env("HPALITE_IDENTITY_SERVERS"),
@@ -229,6 +253,16 @@ pub(super) const RUN: Subcommand = Subcommand {
         value("drain", "SECONDS", "go on serving after SIGTERM while endpoints spread")
             .env("HPALITE_DRAIN")
             .default("2"),
+        flag("log-format", Takes::OneOf(&["logfmt", "json"]), "how lines of the log are written")
+            .env("HPALITE_LOG_FORMAT")
+            .default("logfmt"),
+        flag(
+            "log-time-encoding",
+            Takes::OneOf(&["rfc3339", "rfc3339nano", "iso8601", "epoch", "millis", "nano"]),
+            "how they write the time; the first three are one, in milliseconds, the others numbers since 1970",
+        )
+        .env("HPALITE_LOG_TIME_ENCODING")
+        .default("rfc3339"),
     ],
     note: "RUST_LOG sets the log level; default info.",
 };

@@ -4,15 +4,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::flags::RUN;
+use super::flags::{RUN, Takes};
 use super::typed::Typed;
 use super::{Command, is_label, number, service};
 use crate::config::{Config, UiAddress};
 use crate::kube::election::Timing;
+use crate::logfmt::{Style as LogStyle, Time};
 use crate::outbound::networks::Network;
 use crate::scaling::model::TIMEOUT_MAX;
 use crate::scaling::schedule::Limits;
 use crate::store::Retention;
+use crate::tls::Version as TlsVersion;
+use crate::wire::labels::Selector;
 use crate::wire::time::{parse_age, parse_go_duration};
 
 /// Where KEDA's chart mounts additional CA certificates.
@@ -42,6 +45,10 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     for namespace in namespaces.iter().filter(|namespace| !is_label(namespace)) {
         problems.push(format!("--namespace: \"{namespace}\" is not the name of a namespace"));
     }
+    let object_selector = selector(typed, "watch-label-selector", problems);
+    let authentication_selector = selector(typed, "watch-label-selector-for-triggerauth", problems);
+    let tls_min = tls_version(typed, "tls-min-version", problems);
+    let http_tls_min = tls_version(typed, "http-min-tls-version", problems);
     let threads = number("--poll-threads", &typed.value("poll-threads"), problems);
     if threads.is_some_and(|threads| threads == 0 || threads > POLL_THREADS_MAX as u64) {
         problems.push(format!("--poll-threads: must be between 1 and {POLL_THREADS_MAX}"));
@@ -75,6 +82,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     let keda_metrics = truth(typed, "keda-metrics", problems);
     let is_shadow = truth(typed, "shadow", problems);
     let cross_namespace_services = truth(typed, "allow-cross-namespace-services", problems);
+    let keep_alive = !truth(typed, "http-disable-keep-alive", problems);
     let instance_metadata = truth(typed, "instance-metadata", problems);
     let timing = timing(typed, problems);
     let leader_election = timing.filter(|_| leader_elect);
@@ -102,9 +110,18 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         ui,
         is_shadow,
         namespaces,
+        object_selector,
+        authentication_selector,
         service: service?,
         apiservice: typed.value("apiservice"),
         tls_files,
+        tls_min,
+        http_tls_min,
+        keep_alive,
+        log: LogStyle {
+            is_json: choice(typed, "log-format", problems) == "json",
+            time: Time::named(&choice(typed, "log-time-encoding", problems)),
+        },
         poll_threads: usize::try_from(threads?).ok()?,
         #[allow(clippy::cast_precision_loss)]
         server_limits: Limits {
@@ -125,6 +142,35 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         cross_namespace_services,
         leader_election,
     })
+}
+
+/// Returns the value of a flag that has one of several values, which the parser has not checked where it comes from a
+/// variable.
+fn choice(typed: &Typed<'_>, long: &str, problems: &mut Vec<String>) -> String {
+    let value = typed.value(long);
+    let takes = typed.declared(long).map(|flag| flag.takes);
+    if let Some(Takes::OneOf(known)) = takes
+        && !known.contains(&value.as_str())
+    {
+        problems.push(format!("--{long}: \"{value}\" is none of {}", known.join(", ")));
+    }
+    value
+}
+
+fn tls_version(typed: &Typed<'_>, long: &str, problems: &mut Vec<String>) -> TlsVersion {
+    // Nothing older than 1.2 is spoken.
+    if choice(typed, long, problems) == "TLS13" { TlsVersion::Tls13 } else { TlsVersion::Tls12 }
+}
+
+fn selector(typed: &Typed<'_>, long: &str, problems: &mut Vec<String>) -> Option<String> {
+    // KEDA's chart writes an empty value as two quotes.
+    let text = typed.given(long).filter(|text| !text.trim().is_empty() && text != "\"\"")?;
+    if let Err(error) = Selector::parse(&text) {
+        problems.push(format!(
+            "--{long}: \"{text}\" is no label selector, such as \"team=shop\" or \"tier in (a,b)\": {error}"
+        ));
+    }
+    Some(text)
 }
 
 pub(super) fn networks(typed: &Typed<'_>, problems: &mut Vec<String>) -> Vec<Network> {
@@ -295,6 +341,38 @@ mod tests {
         assert_eq!(listed(&flags, &env), ["169.254.20.10/32", "fe80::/10"]);
         let bad = with_env(&["run", "--allow-network=loopback"], &[]);
         assert!(bad.expect_err("refused").0[0].starts_with("--allow-network: \"loopback\" is not a network"));
+    }
+
+    #[test]
+    fn selectors_versions_and_the_log_are_kedas_values() {
+        let plain = config(&["run"], &[("WATCH_LABEL_SELECTOR", "\"\"")]);
+        assert_eq!((plain.object_selector, plain.authentication_selector), (None, None));
+        assert_eq!((plain.tls_min, plain.http_tls_min), (TlsVersion::Tls12, TlsVersion::Tls12));
+        assert_eq!((plain.keep_alive, plain.log), (true, LogStyle::default()));
+        let env = [
+            ("WATCH_LABEL_SELECTOR", "tier in (gold, silver),!canary"),
+            ("WATCH_LABEL_SELECTOR_FOR_TRIGGERAUTH", "team=shop"),
+            ("KEDA_SERVICE_MIN_TLS_VERSION", "TLS13"),
+            ("KEDA_HTTP_MIN_TLS_VERSION", "TLS10"),
+            ("KEDA_HTTP_DISABLE_KEEP_ALIVE", "true"),
+            ("HPALITE_LOG_FORMAT", "json"),
+        ];
+        let given = config(&["run", "--log-time-encoding=millis"], &env);
+        assert_eq!(given.object_selector.as_deref(), Some("tier in (gold, silver),!canary"));
+        assert_eq!(given.authentication_selector.as_deref(), Some("team=shop"));
+        assert_eq!((given.tls_min, given.http_tls_min), (TlsVersion::Tls13, TlsVersion::Tls12));
+        assert_eq!((given.keep_alive, given.log), (false, LogStyle { is_json: true, time: Time::Millis }));
+        let env = [("KEDA_HTTP_MIN_TLS_VERSION", "1.3"), ("HPALITE_LOG_FORMAT", "xml")];
+        let Err(Problems(problems)) = with_env(&["run", "--watch-label-selector", "a=b=c"], &env) else {
+            panic!("accepted")
+        };
+        for expected in [
+            "--watch-label-selector: \"a=b=c\" is no label selector",
+            "--http-min-tls-version: \"1.3\" is none of TLS10",
+            "--log-format: \"xml\" is none of logfmt, json",
+        ] {
+            assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:#?}");
+        }
     }
 
     #[test]

@@ -122,14 +122,25 @@ struct Waiting {
 }
 
 impl ApiWriter {
-    pub(super) fn start(client: &Client, fence: &Arc<Fence>, inbox: &SyncSender<Event>) -> std::io::Result<Self> {
+    /// Authentications are read if `selector` chooses them, as by their watch.
+    pub(super) fn start(
+        client: &Client,
+        fence: &Arc<Fence>,
+        selector: Option<&str>,
+        inbox: &SyncSender<Event>,
+    ) -> std::io::Result<Self> {
         let activity = Arc::<Activity>::default();
         let (events, waiting) = channel();
         let (emitting, seen) = (client.clone(), Arc::clone(&activity));
         let emit = move || emit_all(&emitting, &waiting, &seen);
         let emitter = std::thread::Builder::new().name("events".to_owned()).spawn(emit)?;
-        let writer =
-            Writer { client: client.clone(), fence: Arc::clone(fence), discovery: Discovery::default(), activity };
+        let writer = Writer {
+            client: client.clone(),
+            fence: Arc::clone(fence),
+            authentications: selector.map(str::to_owned),
+            discovery: Discovery::default(),
+            activity,
+        };
         let (writer, workers) = (Arc::new(writer), Workers::new(POOL));
         Ok(Self { writer, workers, inbox: inbox.clone(), events: Some(events), emitter })
     }
@@ -180,6 +191,8 @@ impl ApiWriter {
 struct Writer {
     client: Client,
     fence: Arc<Fence>,
+    /// A label selector; `None` for all.
+    authentications: Option<String>,
     discovery: Discovery,
     activity: Arc<Activity>,
 }
@@ -309,16 +322,22 @@ impl Writer {
         match self.client.json(&HPAS.get(Some(namespace), name)?) {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.is_not_found() => Ok(None),
-            Err(error) if error.is_forbidden() => self.named(&HPAS, Some(namespace), name),
+            Err(error) if error.is_forbidden() => self.named(&HPAS, Some(namespace), name, None),
             Err(error) => Err(error),
         }
     }
 
     /// Returns the current state of one object by its name, or `None` if it does not exist. Uses a list, since the
     /// rights on watched kinds are those to list them.
-    fn named(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Option<Box<RawValue>>, Error> {
+    fn named(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        label_selector: Option<&str>,
+    ) -> Result<Option<Box<RawValue>>, Error> {
         let selector = format!("metadata.name={name}");
-        let options = ListOptions { field_selector: Some(&selector), ..ListOptions::default() };
+        let options = ListOptions { field_selector: Some(&selector), label_selector, ..ListOptions::default() };
         let page: Named = self.client.json(&resource.list(namespace, &options)?)?;
         Ok(page.items.and_then(|mut items| items.pop()))
     }
@@ -326,7 +345,8 @@ impl Writer {
     fn read_authentication(&self, key: &AuthenticationKey) -> Result<Option<Box<Authentication>>, String> {
         let resource = resources::authentications(key.group, key.kind);
         let namespace = resource.namespaced.then_some(key.namespace.as_str());
-        let found = self.named(&resource, namespace, &key.name).map_err(|error| format!("{key}: {error}"))?;
+        let selector = self.authentications.as_deref();
+        let found = self.named(&resource, namespace, &key.name, selector).map_err(|error| format!("{key}: {error}"))?;
         let read = |json: Box<RawValue>| wire::authentication::from_slice(key.group, key.kind, json.get().as_bytes());
         found.map(read).transpose().map(|read| read.map(Box::new)).map_err(|error| format!("{key}: {}", error.0))
     }

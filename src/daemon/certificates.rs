@@ -59,7 +59,8 @@ impl Certificates {
                 (Source::Own { names, rotation, store: store.sender() }, serving)
             }
         };
-        let tls = TlsState::new(tls::provider(), serving.chain, serving.key).map_err(|error| error.to_string())?;
+        let tls = TlsState::new(tls::provider_from(config.tls_min), serving.chain, serving.key)
+            .map_err(|error| error.to_string())?;
         Ok(Self { source, tls: Arc::new(tls) })
     }
 

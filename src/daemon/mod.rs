@@ -246,7 +246,8 @@ impl Daemon {
         let election = config.leader_election.filter(|_| !config.is_shadow);
         let is_open = election.is_none() && !config.is_shadow;
         let fence = Arc::new(if is_open { Fence::open() } else { Fence::default() });
-        let writer = ApiWriter::start(&client, &fence, inbox).map_err(io("writer threads"))?;
+        let writer = ApiWriter::start(&client, &fence, config.authentication_selector.as_deref(), inbox)
+            .map_err(io("writer threads"))?;
         let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
         let counts = Arc::new(Mutex::new(Counts::default()));
         let keda = config.keda_metrics.then(Arc::<metrics::keda::Tally>::default);
@@ -294,8 +295,7 @@ impl Daemon {
         let (trust, trust_watchers) =
             Trust::start(&client, config, certificates, Arc::clone(&fence), Arc::clone(&ready))
                 .map_err(io("trust thread"))?;
-        let mut watchers =
-            watches::start(&client, &config.namespaces, &config.servers, inbox).map_err(io("watch threads"))?;
+        let mut watchers = watches::start(&client, config, inbox).map_err(io("watch threads"))?;
         watchers.extend(trust_watchers);
         let mut world = World::new(Settings {
             poll_threads: config.poll_threads,
@@ -307,6 +307,7 @@ impl Daemon {
             version: VERSION.to_owned(),
             is_shadow: config.is_shadow,
             namespaces: config.namespaces.clone(),
+            selects_objects: config.object_selector.is_some(),
             seed: u64::from(std::process::id()) << 32 | u64::try_from(clock.now().0).unwrap_or(1),
         });
         let identity = identity::of(&store);

@@ -8,6 +8,7 @@ use log::warn;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::config::Config;
 use crate::kube::client::Client;
 use crate::kube::resources::{self, HPAS, NAMESPACES};
 use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
@@ -17,7 +18,8 @@ use crate::scaling::hpa::ObservedHpa;
 use crate::scaling::model::{ApiGroup, AuthenticationKind, ScaledObject};
 use crate::scaling::world::watched_workloads;
 use crate::wire;
-use crate::wire::{Servers, Unreadable};
+use crate::wire::Unreadable;
+use crate::wire::labels::Selector;
 
 /// An object as raw JSON, which its own lenient reader parses.
 #[derive(Deserialize)]
@@ -48,32 +50,42 @@ impl HasMeta for Raw {
     }
 }
 
+/// Which objects of a kind are watched; the default is all.
+#[derive(Clone, Copy, Default)]
+struct Scope<'a> {
+    /// Empty for all.
+    namespaces: &'a [String],
+    /// A label selector, by which the API server chooses: what leaves it is seen as deleted.
+    selector: Option<&'a str>,
+}
+
 /// Starts every watch. Each has its own threads and ends when the inbox closes.
-pub(super) fn start(
-    client: &Client,
-    namespaces: &[String],
-    servers: &Servers,
-    inbox: &SyncSender<Event>,
-) -> std::io::Result<Vec<Watcher>> {
+pub(super) fn start(client: &Client, config: &Config, inbox: &SyncSender<Event>) -> std::io::Result<Vec<Watcher>> {
+    let Config { namespaces, servers, object_selector, authentication_selector, .. } = config;
+    let all = Scope { namespaces, selector: None };
     let mut watchers = Vec::new();
     for group in ApiGroup::ALL {
         let name = if group == ApiGroup::KedaK8sIo { "objects-v1" } else { "objects" };
         let servers = servers.clone();
         let read = move |json: &[u8]| wire::scaled_object::from_slice(group, json, &servers).map(Box::new);
         let event = move |seen| Event::ScaledObject(group, seen);
-        watchers.push(watch(client, name, &resources::scaled_objects(group), namespaces, inbox, read, event)?);
+        let scope = Scope { selector: object_selector.as_deref(), ..all };
+        watchers.push(watch(client, name, &resources::scaled_objects(group), scope, inbox, read, event)?);
     }
     let servers = servers.clone();
+    // All HPAs are watched, since those of other owners may have the target of an object that is selected.
+    let selector = object_selector.as_deref().and_then(|text| Selector::parse(text).ok()).unwrap_or_default();
     let read = move |json: &[u8]| {
         let hpa = wire::hpa::from_slice(json)?;
-        let object = wire::hpa::annotated::read(&hpa, &servers).map(|read| Box::new(read.object));
-        Ok((Box::new(hpa), object))
+        let is_selected = selector.matches(|key| hpa.labels.get(key).map(String::as_str));
+        let object = is_selected.then(|| wire::hpa::annotated::read(&hpa, &servers)).flatten();
+        Ok((Box::new(hpa), object.map(|read| Box::new(read.object))))
     };
-    watchers.push(watch_both(client, "hpas", &HPAS, namespaces, inbox, read, both)?);
+    watchers.push(watch_both(client, "hpas", &HPAS, all, inbox, read, both)?);
     for gvkr in watched_workloads() {
         let resource = resources::of(&gvkr);
         let name = gvkr.resource.clone();
-        watchers.push(watch(client, &name, &resource, namespaces, inbox, wire::workload::from_slice, move |seen| {
+        watchers.push(watch(client, &name, &resource, all, inbox, wire::workload::from_slice, move |seen| {
             Event::Workload(gvkr.clone(), seen)
         })?);
     }
@@ -88,7 +100,10 @@ pub(super) fn start(
             client,
             name,
             &resources::authentications(group, kind),
-            if cluster_scoped { &[] } else { namespaces },
+            Scope {
+                namespaces: if cluster_scoped { &[] } else { namespaces },
+                selector: authentication_selector.as_deref(),
+            },
             inbox,
             move |json| wire::authentication::from_slice(group, kind, json).map(Box::new),
             move |seen| Event::Authentication(group, kind, seen),
@@ -97,7 +112,7 @@ pub(super) fn start(
     // Whole objects, since a Namespace has next to nothing beside its metadata. Without the right to see them the watch
     // goes on trying, as for any other kind.
     let read = wire::namespace::from_slice;
-    watchers.push(watch(client, "namespaces", &NAMESPACES, &[], inbox, read, |seen| {
+    watchers.push(watch(client, "namespaces", &NAMESPACES, Scope::default(), inbox, read, |seen| {
         static SAID: Once = Once::new();
         if let WatchEvent::ListFailed { is_denied: true, .. } = &seen {
             SAID.call_once(|| warn!("pauses of Namespaces are not seen without list and watch on namespaces"));
@@ -137,12 +152,12 @@ fn watch<T: Send + 'static>(
     client: &Client,
     name: &str,
     resource: &crate::kube::request::Resource,
-    namespaces: &[String],
+    scope: Scope<'_>,
     inbox: &SyncSender<Event>,
     read: impl Fn(&[u8]) -> Result<T, Unreadable> + Clone + Send + 'static,
     event: impl Fn(WatchEvent<T>) -> Event + Clone + Send + 'static,
 ) -> std::io::Result<Watcher> {
-    watch_both(client, name, resource, namespaces, inbox, read, move |seen| (None, event(seen)))
+    watch_both(client, name, resource, scope, inbox, read, move |seen| (None, event(seen)))
 }
 
 /// Like [`watch`], for what is two events.
@@ -150,7 +165,7 @@ fn watch_both<T: Send + 'static>(
     client: &Client,
     name: &str,
     resource: &crate::kube::request::Resource,
-    namespaces: &[String],
+    scope: Scope<'_>,
     inbox: &SyncSender<Event>,
     read: impl Fn(&[u8]) -> Result<T, Unreadable> + Clone + Send + 'static,
     events: impl Fn(WatchEvent<T>) -> (Option<Event>, Event) + Clone + Send + 'static,
@@ -159,7 +174,8 @@ fn watch_both<T: Send + 'static>(
     let what = name.to_owned();
     // The old API is installed only where objects of it still exist.
     let settings = WatchSettings { optional: resource.group == ApiGroup::KedaK8sIo.name(), ..WatchSettings::default() };
-    let watch = Watch { namespaces: namespaces.to_vec(), settings, ..Watch::all(name, resource.clone()) };
+    let (namespaces, label_selector) = (scope.namespaces.to_vec(), scope.selector.map(str::to_owned));
+    let watch = Watch { namespaces, label_selector, settings, ..Watch::all(name, resource.clone()) };
     Watcher::spawn::<Raw, _>(client, watch, move |seen| {
         let seen = seen.read(|Raw { json, meta }| {
             let object = read(json.get().as_bytes());

@@ -17,7 +17,7 @@ use super::chain::ChainVerifier;
 use super::der::Subject;
 use super::front_proxy::FrontProxyTrust;
 use super::{HolderError, User};
-pub use crate::tls::provider;
+pub use crate::tls::{provider, provider_from};
 
 /// The TLS state of a listener, shared by the gate, which reads it, and the threads that replace its parts.
 #[derive(Debug)]
@@ -218,6 +218,48 @@ impl ClientCertVerifier for AnyCertificate {
 mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+
+    /// Shakes hands in memory; returns the version that the two agree on.
+    fn handshake(
+        server: Arc<ServerConfig>,
+        client: Arc<CryptoProvider>,
+    ) -> Result<rustls::ProtocolVersion, rustls::Error> {
+        let verifier = crate::tls::ServerVerifier::of_anybody(&client);
+        let client = crate::tls::client_config(verifier, None)?;
+        let mut client = rustls::ClientConnection::new(Arc::new(client), "hpalite".try_into().unwrap())?;
+        let mut server = rustls::ServerConnection::new(server)?;
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut flight = Vec::new();
+            client.write_tls(&mut flight).unwrap();
+            server.read_tls(&mut flight.as_slice()).unwrap();
+            server.process_new_packets()?;
+            let mut flight = Vec::new();
+            server.write_tls(&mut flight).unwrap();
+            client.read_tls(&mut flight.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(server.protocol_version().unwrap())
+    }
+
+    #[test]
+    fn the_oldest_version_that_is_spoken_can_be_chosen() {
+        use rustls::ProtocolVersion::{TLSv1_2, TLSv1_3};
+        let pair = rcgen::generate_simple_self_signed(vec!["hpalite".into()]).unwrap();
+        let server = |provider: Arc<CryptoProvider>| {
+            let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+            TlsState::new(provider, vec![pair.cert.der().clone()], key).unwrap().config()
+        };
+        let mut old = rustls::crypto::ring::default_provider();
+        old.cipher_suites.retain(|suite| suite.tls13().is_none());
+        let old = Arc::new(old);
+        let from = crate::tls::provider_from;
+        let (any, new) = (crate::tls::Version::Tls12, crate::tls::Version::Tls13);
+        assert_eq!(handshake(server(from(any)), Arc::clone(&old)), Ok(TLSv1_2));
+        assert_eq!(handshake(server(from(any)), from(any)), Ok(TLSv1_3));
+        assert_eq!(handshake(server(from(new)), from(any)), Ok(TLSv1_3));
+        assert!(handshake(server(from(new)), Arc::clone(&old)).is_err(), "a client that is too old");
+        assert!(handshake(server(Arc::clone(&old)), from(new)).is_err(), "a server that is too old");
+    }
 
     #[test]
     fn holders_carry_the_id_of_their_certificate() {

@@ -15,7 +15,7 @@ use crate::polling::request::Header;
 use crate::scaling::event::PollError;
 
 /// What a token for Google's own Prometheus is for.
-const SCOPE: &str = "https://www.googleapis.com/auth/monitoring.read";
+pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/monitoring.read";
 const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
 
 /// What a federated identity is exchanged for before it becomes that of a service account.
@@ -26,16 +26,16 @@ const SECONDS: i64 = 3600;
 
 impl Identity {
     /// Returns a token for the identity of our own pod.
-    pub(super) fn gcp(&self, auth: &Auth<'_>) -> Result<Arc<String>, PollError> {
-        self.bearers.get(key(&["gcp", SCOPE]), &self.clock, || {
+    pub(super) fn gcp(&self, auth: &Auth<'_>, scope: &str) -> Result<Arc<String>, PollError> {
+        self.bearers.get(key(&["gcp", scope]), &self.clock, || {
             if let Some(path) = &self.settings.google_file {
                 let text = self.read(auth, path)?;
                 let file: Value = serde_json::from_str(&text)
                     .map_err(|_| auth.fault(&format!("{} is no JSON", path.display())))?;
                 return match file.get("type").and_then(Value::as_str) {
-                    Some("external_account") => self.federated(auth, &file),
+                    Some("external_account") => self.federated(auth, &file, scope),
                     // The operator chose the file and what it names.
-                    _ => self.by_key(auth, &file, true),
+                    _ => self.by_key(auth, &file, scope, true),
                 };
             }
             let Some(url) = &self.settings.google_metadata else {
@@ -46,7 +46,7 @@ impl Identity {
             };
             let url = format!(
                 "{url}/computeMetadata/v1/instance/service-accounts/default/token?scopes={}",
-                escape(SCOPE)
+                escape(scope)
             );
             let flavor = Header { name: "Metadata-Flavor".to_owned(), value: "Google".to_owned(), secret: false };
             access_token(&tokens::ask(&self.transport, get(&url, vec![flavor]), refusal)?)
@@ -54,16 +54,16 @@ impl Identity {
     }
 
     /// Returns a token for the key of a service account, a JSON text that a parameter has.
-    pub(super) fn google_key(&self, auth: &Auth<'_>, text: &str) -> Result<Arc<String>, PollError> {
-        self.bearers.get(key(&["google-key", SCOPE, text]), &self.clock, || {
-            let wrong = || auth.fault("parameter GoogleApplicationCredentials is no JSON");
+    pub(super) fn google_key(&self, auth: &Auth<'_>, text: &str, scope: &str) -> Result<Arc<String>, PollError> {
+        self.bearers.get(key(&["google-key", scope, text]), &self.clock, || {
+            let wrong = || auth.fault("the Google credentials are no JSON");
             let file: Value = serde_json::from_str(text).map_err(|_| wrong())?;
             // A federation would read files of ours.
-            self.by_key(auth, &file, false)
+            self.by_key(auth, &file, scope, false)
         })
     }
 
-    fn by_key(&self, auth: &Auth<'_>, file: &Value, trusted: bool) -> Result<Fresh<String>, PollError> {
+    fn by_key(&self, auth: &Auth<'_>, file: &Value, scope: &str, trusted: bool) -> Result<Fresh<String>, PollError> {
         let found = |name: &str| file.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         if found("type") != Some("service_account") {
             return Err(auth.fault("the Google credentials are not those of a service_account"));
@@ -73,7 +73,7 @@ impl Identity {
         };
         let url = found("token_uri").unwrap_or(TOKEN_URL);
         let now = (self.clock)().0 / 1000;
-        let claims = json!({ "iss": email, "scope": SCOPE, "aud": url, "iat": now, "exp": now + SECONDS });
+        let claims = json!({ "iss": email, "scope": scope, "aud": url, "iat": now, "exp": now + SECONDS });
         let assertion = jwt::sign(found("private_key_id").unwrap_or_default(), private_key, &claims)
             .map_err(|why| auth.fault(&format!("the Google credentials cannot be used: {why}")))?;
         let form =
@@ -83,7 +83,7 @@ impl Identity {
 
     /// Workload identity federation: a token of the cluster is exchanged for Google's, which may become that of a service
     /// account.
-    fn federated(&self, auth: &Auth<'_>, file: &Value) -> Result<Fresh<String>, PollError> {
+    fn federated(&self, auth: &Auth<'_>, file: &Value, scope: &str) -> Result<Fresh<String>, PollError> {
         let found = |path: &str| file.pointer(path).and_then(Value::as_str).filter(|text| !text.is_empty());
         let missing = |what: &str| auth.fault(&format!("the Google federation has no {what}"));
         let audience = found("/audience").ok_or_else(|| missing("audience"))?;
@@ -105,7 +105,7 @@ impl Identity {
             escape("urn:ietf:params:oauth:grant-type:token-exchange"),
             escape("urn:ietf:params:oauth:token-type:access_token"),
             escape(audience),
-            escape(if impersonates.is_some() { PLATFORM } else { SCOPE }),
+            escape(if impersonates.is_some() { PLATFORM } else { scope }),
             escape(found("/subject_token_type").unwrap_or("urn:ietf:params:oauth:token-type:jwt")),
             escape(&subject),
         );
@@ -113,7 +113,7 @@ impl Identity {
         let Some(url) = impersonates else {
             return Ok((token, lifetime));
         };
-        let body = json!({ "scope": [SCOPE], "lifetime": format!("{SECONDS}s") });
+        let body = json!({ "scope": [scope], "lifetime": format!("{SECONDS}s") });
         let mut request = post(url, body.to_string(), true);
         let json = Header { name: "Content-Type".to_owned(), value: "application/json".to_owned(), secret: false };
         request.headers = vec![json, secret("Authorization", format!("Bearer {token}"))];

@@ -1,8 +1,8 @@
 //! Proves who asks: identities of cloud providers and OAuth2 clients.
 //!
 //! Pure: [`sigv4`] (signatures of requests to Amazon), [`jwt`] (signed claims), [`settings`] (what the pod was given). Shell:
-//! `aws`, `azure`, `gcp` and `oauth`, which exchange one proof for another over the engine of [`crate::polling`], and
-//! `tokens`, which keeps what they got. Calls block, so they run where polls may.
+//! `aws`, `azure`, `gcp` and `oauth`, which exchange one proof for another over the engine of [`crate::polling`], `stores`,
+//! which shows proofs to secret stores, and `tokens`, which keeps what they got. Calls block, so they run where polls may.
 //!
 //! A bearer token of hpalite's own pod goes to servers of its provider only, since whoever gets it may use it elsewhere.
 //! Signatures are bound to the host that they are for. No token, key or assertion is in a log or an error text.
@@ -16,6 +16,7 @@ mod jwt;
 mod oauth;
 pub mod settings;
 pub mod sigv4;
+mod stores;
 mod tokens;
 
 pub(crate) use aws::domain as aws_domain;
@@ -33,6 +34,9 @@ use crate::scaling::allowed;
 use crate::scaling::event::PollError;
 use crate::scaling::model::{AuthMode, AzureCloud, PodIdentity, UnixMillis};
 use crate::wire::trigger::identity::is_aws_region;
+
+/// Upper bound on the answers of secret stores that are kept. One has some 100 kilobytes at most, so that is 25 MB.
+const SECRETS_MAX: usize = 256;
 
 /// What an identity is proved for.
 #[derive(Clone, Copy, Debug)]
@@ -89,12 +93,15 @@ pub struct Identity {
     clock: Clock,
     bearers: Tokens<String>,
     keys: Tokens<Keys>,
+    /// Answers of secret stores.
+    secrets: Tokens<String>,
 }
 
 impl Identity {
     #[must_use]
     pub fn new(settings: Settings, transport: Arc<Transport>, clock: Clock) -> Self {
-        Self { settings, transport, clock, bearers: Tokens::default(), keys: Tokens::default() }
+        let (bearers, keys, secrets) = (Tokens::default(), Tokens::default(), Tokens::new(SECRETS_MAX));
+        Self { settings, transport, clock, bearers, keys, secrets }
     }
 
     /// Returns what proves the identity that a trigger and its authentication ask for. Blocks for a token that is not
@@ -131,7 +138,7 @@ impl Identity {
             }
             Some(PodIdentity::Gcp) => {
                 self.check_server(auth, &PodIdentity::Gcp, settings::GOOGLE_SERVERS, purpose.url)?;
-                self.gcp(auth).map(Proof::Bearer)
+                self.gcp(auth, gcp::SCOPE).map(Proof::Bearer)
             }
             None => self.given(auth, purpose),
         }
@@ -149,7 +156,7 @@ impl Identity {
             return Ok(Proof::Signature { keys, region, service: purpose.aws_service });
         }
         match auth.optional("GoogleApplicationCredentials") {
-            Some(key) => self.google_key(auth, key).map(Proof::Bearer),
+            Some(key) => self.google_key(auth, key, gcp::SCOPE).map(Proof::Bearer),
             None => Ok(Proof::Nothing),
         }
     }
@@ -170,7 +177,7 @@ impl Identity {
             return Ok(());
         }
         let what = format!(
-            "podIdentity {} gives its token to the provider's own Prometheus only, {}, and to servers that \
+            "podIdentity {} gives its token to the provider's own servers only, {}, and to servers that \
              --identity-server names",
             identity.provider(),
             own.join(", ")

@@ -15,6 +15,10 @@ pub(super) const AZURE_SERVERS: &[&str] = &[
 pub(super) const GOOGLE_SERVERS: &[&str] =
     &["https://monitoring.googleapis.com", "https://monitoring.*.googleapis.com"];
 
+/// Where Azure's Key Vaults are.
+pub(super) const AZURE_VAULTS: &[&str] =
+    &["https://*.vault.azure.net", "https://*.vault.usgovcloudapi.net", "https://*.vault.azure.cn"];
+
 /// For errors about an endpoint whose URL cannot be read.
 pub(super) const NAMELESS: &str = "the token endpoint";
 
@@ -30,6 +34,12 @@ pub struct Settings {
     pub google_file: Option<PathBuf>,
     /// `scheme://host:port` of the metadata service of Google; `None` unless `--instance-metadata` allows it.
     pub google_metadata: Option<String>,
+    /// The operator's own Secret Manager of Google's, `CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER`.
+    pub google_secrets: Option<String>,
+    /// `CLOUDSDK_CORE_PROJECT`; without it the metadata service's.
+    pub google_project: Option<String>,
+    /// `VAULT_TOKEN`, for Vaults that `servers` name.
+    pub vault_token: Option<String>,
     /// Servers besides the providers' own that may get their tokens.
     pub servers: Vec<String>,
 }
@@ -45,6 +55,8 @@ pub struct Aws {
     pub session_name: String,
     /// The operator's own STS; without it that of the region.
     pub sts: Option<String>,
+    /// The operator's own Secrets Manager; without it that of the region.
+    pub secrets_manager: Option<String>,
     /// Where EKS Pod Identity gives keys, and the file with its token.
     pub container: Option<(String, Option<PathBuf>)>,
     /// `scheme://host:port` of the metadata service; `None` unless `--instance-metadata` allows it.
@@ -79,6 +91,7 @@ impl Settings {
                 token_file: file("AWS_WEB_IDENTITY_TOKEN_FILE"),
                 session_name: env("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| "hpalite".to_owned()),
                 sts: env("AWS_ENDPOINT_URL_STS").or_else(|| env("AWS_ENDPOINT_URL")),
+                secrets_manager: env("AWS_ENDPOINT_URL_SECRETS_MANAGER").or_else(|| env("AWS_ENDPOINT_URL")),
                 container,
                 metadata: metadata(env("AWS_EC2_METADATA_SERVICE_ENDPOINT")),
             },
@@ -90,6 +103,9 @@ impl Settings {
             },
             google_file: file("GOOGLE_APPLICATION_CREDENTIALS"),
             google_metadata: metadata(env("GCE_METADATA_HOST").map(|host| format!("http://{host}"))),
+            google_secrets: env("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"),
+            google_project: env("CLOUDSDK_CORE_PROJECT"),
+            vault_token: env("VAULT_TOKEN"),
             servers,
         }
     }

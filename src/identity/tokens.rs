@@ -51,15 +51,21 @@ pub(super) struct Tokens<T> {
     shared: SharedCache<Key, Result<Arc<T>, PollError>>,
     /// Tokens with the time when they expire, for when no other can be had.
     last: Mutex<HashMap<Key, (Arc<T>, UnixMillis)>>,
+    max: usize,
 }
 
 impl<T> Default for Tokens<T> {
     fn default() -> Self {
-        Self { shared: SharedCache::new(TOKENS_MAX), last: Mutex::default() }
+        Self::new(TOKENS_MAX)
     }
 }
 
 impl<T> Tokens<T> {
+    /// `max` is an upper bound on the tokens that are kept.
+    pub(super) fn new(max: usize) -> Self {
+        Self { shared: SharedCache::new(max), last: Mutex::default(), max }
+    }
+
     /// Returns the token of this key, and fetches it if none is known or the known one has lived four fifths of its time.
     /// Several that ask at once cause one fetch.
     pub(super) fn get(
@@ -68,23 +74,39 @@ impl<T> Tokens<T> {
         clock: &Clock,
         fetch: impl FnOnce() -> Result<Fresh<T>, PollError>,
     ) -> Result<Arc<T>, PollError> {
+        self.get_ahead(key, clock, || fetch().map(|(token, lifetime)| (token, lifetime, lifetime * 4 / 5)))
+    }
+
+    /// As [`Self::get`], where the second time that a fetch returns is the age at which the token is fetched again.
+    pub(super) fn get_ahead(
+        &self,
+        key: Key,
+        clock: &Clock,
+        fetch: impl FnOnce() -> Result<(T, Duration, Duration), PollError>,
+    ) -> Result<Arc<T>, PollError> {
         let found = self.shared.get(&key, &**clock, |from| match fetch() {
-            Ok((token, lifetime)) => {
+            Ok((token, lifetime, renewed)) => {
                 let (token, lifetime) = (Arc::new(token), lifetime.min(LIFETIME_MAX));
                 self.keep(key, Arc::clone(&token), from.plus(lifetime), from);
-                (Ok(token), from.plus(lifetime * 4 / 5))
+                (Ok(token), from.plus(renewed.min(LIFETIME_MAX * 4 / 5)))
             }
             Err(error) => (self.kept(&key, from).ok_or(error), from.plus(FAILURE_FOR)),
         });
         found.unwrap_or_else(|| Err(failed(ErrorClass::Authentication, "a token is asked for, and nobody answers")))
     }
 
+    /// Drops a token that was refused.
+    pub(super) fn forget(&self, key: &Key) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.shared.forget(key);
+    }
+
     fn keep(&self, key: Key, token: Arc<T>, until: UnixMillis, now: UnixMillis) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.len() >= TOKENS_MAX {
+        if last.len() >= self.max {
             last.retain(|_, (_, until)| *until > now);
         }
-        if last.len() < TOKENS_MAX {
+        if last.len() < self.max || last.contains_key(&key) {
             last.insert(key, (token, until));
         }
     }

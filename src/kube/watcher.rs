@@ -32,6 +32,7 @@ pub struct Watch<'a> {
     pub resource: Resource,
     /// Empty for all of them.
     pub namespaces: Vec<String>,
+    pub label_selector: Option<String>,
     pub field_selector: Option<String>,
     pub settings: WatchSettings,
 }
@@ -39,7 +40,9 @@ pub struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// All objects of a kind.
     pub fn all(name: &'a str, resource: Resource) -> Self {
-        Self { name, resource, namespaces: Vec::new(), field_selector: None, settings: WatchSettings::default() }
+        let (label_selector, field_selector) = (None, None);
+        let settings = WatchSettings::default();
+        Self { name, resource, namespaces: Vec::new(), label_selector, field_selector, settings }
     }
 
     /// One object, for which rights on its name are enough. `namespace` is `None` for cluster-scoped kinds.
@@ -98,7 +101,7 @@ impl Watcher {
         T: DeserializeOwned + HasMeta + 'static,
         S: FnMut(WatchEvent<T>) -> ControlFlow<()> + Clone + Send + 'static,
     {
-        let Watch { name, resource, namespaces, field_selector, settings } = watch;
+        let Watch { name, resource, namespaces, label_selector, field_selector, settings } = watch;
         let mut watcher = Watcher { shared: Arc::default(), client: client.clone(), threads: Vec::new() };
         let each = if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
         for namespace in each {
@@ -108,6 +111,7 @@ impl Watcher {
                 resource: resource.clone(),
                 machine: Machine::new(settings, RandomState::new().hash_one(&namespace)),
                 namespace,
+                label_selector: label_selector.clone(),
                 field_selector: field_selector.clone(),
                 settings,
                 shared: Arc::clone(&watcher.shared),
@@ -168,6 +172,7 @@ struct Task<S> {
     client: Client,
     resource: Resource,
     namespace: Option<String>,
+    label_selector: Option<String>,
     field_selector: Option<String>,
     settings: WatchSettings,
     shared: Arc<Shared>,
@@ -226,9 +231,13 @@ impl<S> Task<S> {
         T: DeserializeOwned + HasMeta,
         S: FnMut(WatchEvent<T>) -> ControlFlow<()>,
     {
-        let field_selector = self.field_selector.as_deref();
-        let limit = self.machine.page_items();
-        let options = ListOptions { limit, continue_token, field_selector, ..ListOptions::default() };
+        let options = ListOptions {
+            limit: self.machine.page_items(),
+            continue_token,
+            resource_version: None,
+            label_selector: self.label_selector.as_deref(),
+            field_selector: self.field_selector.as_deref(),
+        };
         let request = self.resource.list(self.namespace.as_deref(), &options);
         let body = request.map_err(Error::from).and_then(|request| self.client.send_for_watch(&request));
         let body = body.map_err(|error| self.unlisted(&error))?;
@@ -255,8 +264,8 @@ impl<S> Task<S> {
         let options = WatchOptions {
             resource_version: Some(resource_version),
             timeout_seconds: self.machine.watch_seconds(),
+            label_selector: self.label_selector.as_deref(),
             field_selector: self.field_selector.as_deref(),
-            ..WatchOptions::default()
         };
         let request = self.resource.watch(self.namespace.as_deref(), &options);
         let stream =

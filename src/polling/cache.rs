@@ -73,6 +73,14 @@ impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
         Some(value)
     }
 
+    /// Drops a value, so that the next who needs it fetches it.
+    pub(crate) fn forget(&self, key: &K) {
+        let mut entries = self.lock();
+        if matches!(entries.get(key), Some(Entry::Ready { .. })) {
+            entries.remove(key);
+        }
+    }
+
     fn make_room(&self, entries: &mut HashMap<K, Entry<V>>, at: UnixMillis) {
         if entries.len() < self.max {
             return;

@@ -15,6 +15,7 @@ use super::env::{self, Container, Data, DataKind};
 use super::{Parameters, failed};
 use crate::scaling::event::{Credentials, EnvTarget, ErrorClass, PollError};
 use crate::scaling::model::{AuthenticationKind, ParameterSource, UnixMillis};
+use crate::scaling::secret_store::{Needed, SecretKey, SecretStore, StoredSecret};
 
 /// How long a value or a failure is shared: shorter than any sensible polling interval, so that the next poll uses a
 /// rotated Secret, and long enough that 100 triggers that fall due together cause one request.
@@ -52,6 +53,23 @@ pub trait SecretSource: Send + Sync {
     /// # Errors
     /// `NotFound` when the target does not exist.
     fn containers(&self, target: &EnvTarget) -> Result<Vec<Container>, FetchError>;
+}
+
+/// Reads secrets of stores beside the API server. Calls block, with their own time limits.
+pub trait StoreSource: Send + Sync {
+    /// # Errors
+    /// Why there is no value, in words that hold no secret.
+    fn read(&self, question: &StoreQuestion<'_>) -> Result<String, PollError>;
+}
+
+/// A secret that a store is asked for. No `Debug`: it holds secrets.
+pub struct StoreQuestion<'a> {
+    pub store: &'a SecretStore,
+    pub secret: &'a StoredSecret,
+    /// What [`SecretStore::needs`] asks for, in its order.
+    pub proofs: Vec<String>,
+    /// The authentication, for errors.
+    pub named: &'a str,
 }
 
 /// A Secret or ConfigMap. No `Debug`: it holds secrets.
@@ -115,11 +133,15 @@ impl Resolver {
         Self { source, config, clock, data, tokens, containers }
     }
 
-    /// Returns all parameters; a later source overrides an earlier one.
+    /// Returns all parameters; a later source overrides an earlier one. Without `stores` their secrets are missing.
     ///
     /// # Errors
     /// Class `Authentication`, naming the parameter, the authentication and what is missing.
-    pub fn resolve(&self, credentials: &Credentials) -> Result<Parameters, PollError> {
+    pub fn resolve(
+        &self,
+        credentials: &Credentials,
+        stores: Option<&dyn StoreSource>,
+    ) -> Result<Parameters, PollError> {
         let namespace = match credentials.namespace.as_str() {
             "" => self.config.cluster_object_namespace.as_str(),
             namespace => namespace,
@@ -158,6 +180,9 @@ impl Resolver {
                 ParameterSource::BoundServiceAccountToken { parameter, service_account } => {
                     (parameter, self.token(namespace, service_account))
                 }
+                ParameterSource::Store { parameter, store, secret } => {
+                    (parameter, self.stored(namespace, store, secret, &named(), stores))
+                }
             };
             match value {
                 Ok(value) => {
@@ -183,6 +208,23 @@ impl Resolver {
             self.object(kind, namespace, name)?.ok_or_else(|| format!("{label} {namespace}/{name} does not exist"))?;
         let value = object.data.get(key).ok_or_else(|| format!("{label} {namespace}/{name} has no key {key}"))?;
         String::from_utf8(value.clone()).map_err(|_| format!("{label} {namespace}/{name}: key {key} is not text"))
+    }
+
+    fn stored(
+        &self,
+        namespace: &str,
+        store: &SecretStore,
+        secret: &StoredSecret,
+        named: &str,
+        stores: Option<&dyn StoreSource>,
+    ) -> Result<String, String> {
+        let proof = |needed| match needed {
+            Needed::Secret(SecretKey { name, key }) => self.key(DataKind::Secret, namespace, name, key),
+            Needed::Token(account) => self.token(namespace, account),
+        };
+        let proofs = store.needs().into_iter().map(proof).collect::<Result<_, _>>()?;
+        let stores = stores.ok_or_else(|| format!("{store} is not asked here"))?;
+        stores.read(&StoreQuestion { store, secret, proofs, named }).map_err(|error| error.message)
     }
 
     fn object(&self, kind: DataKind, namespace: &str, name: &str) -> Result<Option<Arc<DataObject>>, String> {

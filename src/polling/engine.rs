@@ -115,11 +115,13 @@ pub(super) struct Setup {
     pub(super) user_agent: String,
     pub(super) names: Arc<Names>,
     pub(super) rules: Arc<Rules>,
+    pub(super) provider: Arc<CryptoProvider>,
+    /// Whether connections are used again.
+    pub(super) keep_alive: bool,
 }
 
 pub(super) struct Engine {
     setup: Setup,
-    provider: Arc<CryptoProvider>,
     proxied: Arc<Proxied>,
     workers: Workers,
     inbox: Arc<Inbox>,
@@ -236,11 +238,11 @@ impl Engine {
             user_agent: setup.user_agent.clone(),
             names: Arc::clone(&setup.names),
             rules: Arc::clone(&setup.rules),
+            keep_alive: setup.keep_alive,
             clients: Mutex::default(),
         });
         let engine = Self {
             setup,
-            provider: Arc::new(rustls::crypto::ring::default_provider()),
             proxied,
             workers,
             inbox: Arc::clone(&inbox),
@@ -468,7 +470,7 @@ impl Engine {
             task.client = client.id;
             return Ok(Arc::clone(&client.tls));
         }
-        let tls = tls::client(&material, &self.setup.roots, &self.provider)
+        let tls = tls::client(&material, &self.setup.roots, &self.setup.provider)
             .map_err(|why| failed(ErrorClass::Authentication, format!("cannot ask {}: {why}", task.server)))?;
         if self.clients.len() >= CLIENTS_MAX
             && let Some(oldest) = (0..self.clients.len()).min_by_key(|at| self.clients[*at].used)
@@ -716,7 +718,7 @@ impl Engine {
         let client = self.clients.iter_mut().find(|client| client.id == task.client);
         let (Some(client), Some(wire)) = (client, task.wire.take()) else { return };
         self.owners.remove(&wire.id);
-        if wire.interest != EventFlags::IN || wire.link.wants_to_write() {
+        if !self.setup.keep_alive || wire.interest != EventFlags::IN || wire.link.wants_to_write() {
             return;
         }
         let max = if client.material == TlsMaterial::default() { IDLE_MAX } else { IDLE_MAX_OF_ONE };

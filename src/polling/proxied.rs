@@ -25,6 +25,7 @@ pub(super) struct Proxied {
     pub(super) user_agent: String,
     pub(super) names: Arc<Names>,
     pub(super) rules: Arc<Rules>,
+    pub(super) keep_alive: bool,
     /// Locked only to look up or insert a client, never during a request.
     pub(super) clients: Mutex<HashMap<(TlsMaterial, String), Client>>,
 }
@@ -71,7 +72,13 @@ impl Proxied {
             client.used = used;
             return Ok(client.agent.clone());
         }
-        let idle_max = if key.0 == TlsMaterial::default() { IDLE_MAX } else { IDLE_MAX_OF_ONE };
+        let idle_max = if !self.keep_alive {
+            0
+        } else if key.0 == TlsMaterial::default() {
+            IDLE_MAX
+        } else {
+            IDLE_MAX_OF_ONE
+        };
         let agent = self.build(Arc::clone(tls), Proxy::new(proxy)?, idle_max);
         if clients.len() >= CLIENTS_MAX
             && let Some(oldest) = clients.iter().min_by_key(|(_, client)| client.used).map(|(key, _)| key.clone())

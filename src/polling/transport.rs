@@ -16,6 +16,7 @@ use super::tls::Roots;
 use crate::outbound::names::Names;
 use crate::outbound::networks::Rules;
 use crate::scaling::event::{ErrorClass, PollError};
+use crate::tls::Version;
 use crate::workers::{Closure, Pool, Workers};
 
 pub use super::engine::Reply;
@@ -38,6 +39,10 @@ pub struct TransportConfig {
     pub names: Arc<Names>,
     /// Which addresses may be contacted.
     pub rules: Arc<Rules>,
+    /// The oldest version that servers may speak.
+    pub tls_min: Version,
+    /// Whether connections are used again.
+    pub keep_alive: bool,
 }
 
 /// The client for all metric servers, shared by threads. Its own threads end when it is dropped.
@@ -52,15 +57,17 @@ impl Transport {
     /// # Errors
     /// If its thread cannot be started.
     pub fn new(config: TransportConfig) -> io::Result<Self> {
-        let TransportConfig { roots, proxy, default_timeout, user_agent, names, rules } = config;
+        let TransportConfig { roots, proxy, default_timeout, user_agent, names, rules, tls_min, keep_alive } = config;
+        let provider = crate::tls::provider_from(tls_min);
         let workers = Workers::new(POOL);
         let reach = Reach {
             names: Arc::clone(&names),
             rules: Arc::clone(&rules),
             roots: roots.clone(),
-            provider: crate::tls::provider(),
+            provider: Arc::clone(&provider),
         };
-        let inbox = Engine::start(Setup { roots, proxy, user_agent, names, rules }, workers.clone())?;
+        let inbox =
+            Engine::start(Setup { roots, proxy, user_agent, names, rules, provider, keep_alive }, workers.clone())?;
         Ok(Self { inbox, workers, default_timeout, reach })
     }
 

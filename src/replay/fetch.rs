@@ -43,6 +43,8 @@ pub(super) fn fill(recorded: &mut Recorded, settings: &[&Candidate], url: &str, 
             allowed: ["0.0.0.0/0", "::/0"].iter().filter_map(|all| all.parse().ok()).collect(),
             own: Vec::new(),
         }),
+        tls_min: Default::default(),
+        keep_alive: true,
     })
     .map_err(|error| format!("--from-prometheus: cannot start: {error}"))?;
     let mut wanted: BTreeMap<SourceId, (PrometheusSource, i64)> = BTreeMap::new();

@@ -123,6 +123,7 @@ fn settings() -> Settings {
         cross_namespace_services: true,
         version: "replay".to_owned(),
         namespaces: Vec::new(),
+        selects_objects: false,
         is_shadow: false,
         seed: 1,
     }

@@ -31,6 +31,7 @@ pub mod reason;
 pub mod recommend;
 mod round_robin;
 pub mod schedule;
+pub mod secret_store;
 mod source;
 mod time;
 pub mod trigger;

@@ -17,6 +17,7 @@ pub use super::queue::{
     CloudWatchMetric, CloudWatchSource, Exact, NatsSource, PostgresSource, QueueMeasure, QueueOperation, QueueRegex,
     RabbitMqSource, RedisSource, Server, SqsSource,
 };
+use super::secret_store::{SecretStore, StoredSecret};
 pub use super::source::{
     AggregationFunction, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, PodSelection,
     PrometheusSource, Query, ServiceAggregation, Source, TIMEOUT_MAX,
@@ -554,6 +555,12 @@ pub enum ParameterSource {
     Value {
         parameter: String,
         value: String,
+    },
+    /// A secret of a store beside the cluster.
+    Store {
+        parameter: String,
+        store: Arc<SecretStore>,
+        secret: Box<StoredSecret>,
     },
 }
 

@@ -65,6 +65,8 @@ impl Asker {
             user_agent: format!("hpalite/{}", env!("CARGO_PKG_VERSION")),
             names: Arc::new(Names::new(names::THREADS)),
             rules: Arc::new(Rules { allowed: config.allow_networks.clone(), own }),
+            tls_min: config.http_tls_min,
+            keep_alive: config.keep_alive,
         })?;
         let clock: Clock = Arc::new(|| UnixMillis(wall_millis()));
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -113,7 +115,7 @@ impl Asker {
         let begun = Instant::now();
         let parameters = match &job.credentials {
             None => Ok(Parameters::new()),
-            Some(credentials) => self.resolver.resolve(credentials),
+            Some(credentials) => self.resolver.resolve(credentials, Some(&*self.identity)),
         };
         // The time that the query is evaluated for, which is the wall clock's.
         let asked_at = (self.clock)();

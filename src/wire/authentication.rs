@@ -1,14 +1,15 @@
 //! TriggerAuthentication and ClusterTriggerAuthentication of both API groups: the sources of parameters, never their
 //! values.
 //!
-//! Vaults, and identities that cannot be had, are recognised and refused by name, since a trigger without the credentials
-//! that it needs would fail with a confusing error.
+//! Identities that cannot be had are recognised and refused by name, since a trigger without the credentials that it
+//! needs would fail with a confusing error.
 
 use serde_json::Value;
 
 use super::fields::{Diagnostics, Fields, Warning, quoted};
 use super::identity::{oauth2, pod_identity};
 use super::metadata::{Metadata, Unreadable};
+use super::stores::stores;
 use crate::scaling::allowed::{self, Allowed};
 use crate::scaling::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, ParameterSource, Problem, Step,
@@ -21,8 +22,6 @@ pub struct ParsedAuthentication {
     pub problems: Vec<Problem>,
     pub warnings: Vec<Warning>,
 }
-
-const EXTERNAL_STORES: &[&str] = &["hashiCorpVault", "azureKeyVault", "gcpSecretManager", "awsSecretManager"];
 
 /// Reads an object from the API server's JSON.
 ///
@@ -47,7 +46,6 @@ pub fn from_value(
     let spec = Fields::new("spec", object.get("spec"), Step::BuildScalers, &mut report);
     let sources = sources(kind, &spec, &mut report);
     let pod_identity = pod_identity(&spec, &mut report);
-    report_unsupported(&spec, &mut report);
     let status_scaled_objects =
         object.pointer("/status/scaledobjects").and_then(Value::as_str).unwrap_or_default().to_owned();
     let namespace = match kind {
@@ -98,6 +96,7 @@ fn sources(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Diagnostics
             later.push(ParameterSource::Secret { parameter, name, key });
         }
     }
+    later.extend(stores(spec, report));
     for item in spec.objects("boundServiceAccountToken", report) {
         if let [Some(parameter), Some(service_account)] = item.required(["parameter", "serviceAccountName"], report) {
             later.push(ParameterSource::BoundServiceAccountToken { parameter, service_account });
@@ -135,17 +134,6 @@ fn file_path(kind: AuthenticationKind, spec: &Fields<'_>, report: &mut Diagnosti
     };
     report.problem(Step::BuildScalers, spec.path("filePath"), message, fix);
     None
-}
-
-fn report_unsupported(spec: &Fields<'_>, report: &mut Diagnostics) {
-    for name in EXTERNAL_STORES.iter().filter(|name| spec.has(name)) {
-        report.problem(
-            Step::BuildScalers,
-            spec.path(name),
-            format!("{name} is not supported"),
-            "copy the secret into a Kubernetes Secret and use secretTargetRef",
-        );
-    }
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ fn azure(identity: &Fields<'_>, report: &mut Diagnostics) -> PodIdentity {
     }
 }
 
-fn is_tenant(text: &str) -> bool {
+pub(super) fn is_tenant(text: &str) -> bool {
     text.len() <= 253 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.') && !text.contains("..")
 }
 

@@ -19,6 +19,7 @@ pub mod quantity;
 pub mod scaled_object;
 mod servers;
 pub mod status;
+mod stores;
 pub mod time;
 pub mod trigger;
 pub mod workload;

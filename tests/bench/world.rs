@@ -81,6 +81,7 @@ impl Bench {
             version: "bench".to_owned(),
             is_shadow: false,
             namespaces: Vec::new(),
+            selects_objects: false,
             seed: 1,
         };
         let world = World::new(settings);

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
-use crate::support::cluster::{path, wait_for, wait_seeing};
+use crate::support::cluster::{Cluster, path, wait_for, wait_seeing};
+use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 const AUTHORIZATION: &str = "authorization";
 
@@ -184,6 +185,64 @@ fn a_service_account_token_needs_its_role() {
     let tokens: std::collections::BTreeSet<_> =
         source.requests().iter().map(|request| request.header(AUTHORIZATION).map(str::to_owned)).collect();
     assert_eq!(tokens.len(), 1);
+}
+
+/// A Vault whose Kubernetes login asks the cluster whose token it is shown, as the real one does.
+fn vault(cluster: &'static Cluster, account: String) -> FakePrometheus {
+    FakePrometheus::start(move |request| {
+        let refused = || Reply::status(403, r#"{"errors":["permission denied"]}"#);
+        match (request.method.as_str(), request.target.as_str()) {
+            ("POST", "/v1/auth/kubernetes/login") => {
+                let body: Value = serde_json::from_str(&request.body).unwrap_or_default();
+                let review = json!({
+                    "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": { "token": body["jwt"] },
+                });
+                let answer = cluster.kubectl_with(&["create", "-f", "-", "-o", "json"], &review.to_string());
+                let review: Value = serde_json::from_str(&answer.unwrap_or_default()).unwrap_or_default();
+                let is_right = review["status"]["user"]["username"] == account.as_str() && body["role"] == "shop";
+                let auth = json!({ "auth": { "client_token": "s.login", "lease_duration": 600 } }).to_string();
+                if is_right { Reply::json(&auth) } else { refused() }
+            }
+            _ if request.header("x-vault-token") != Some("s.login") => refused(),
+            ("GET", "/v1/secret/data/prometheus") => {
+                Reply::json(r#"{"data":{"data":{"token":"from-the-vault"},"metadata":{}}}"#)
+            }
+            _ => Reply::status(404, r#"{"errors":[]}"#),
+        }
+    })
+}
+
+#[test]
+fn a_vault_gives_what_a_service_account_may_read() {
+    let case = Case::new("vault").deployment(0);
+    let source = Source::new(25.0);
+    let (namespace, cluster) = (case.namespace.clone(), case.cluster);
+    case.kubectl(&["create", "serviceaccount", "robot"]);
+    case.kubectl(&["create", "role", "tokens", "--verb=create", "--resource=serviceaccounts/token"]);
+    case.kubectl(&["create", "rolebinding", "tokens", "--role=tokens", "--serviceaccount=hpalite:hpalite"]);
+    let vault = vault(cluster, format!("system:serviceaccount:{namespace}:robot"));
+    let from = |address: &str, role: &str, path: &str| {
+        authentication(
+            &case,
+            json!({ "hashiCorpVault": {
+                "address": address, "authentication": "kubernetes", "mount": "kubernetes", "role": role,
+                "credential": { "serviceAccountName": "robot" },
+                "secrets": [{ "parameter": "bearerToken", "path": path, "key": "token" }],
+            } }),
+        );
+    };
+    from(&vault.url(), "other", "secret/data/prometheus");
+    asks(&case, &source, "bearer");
+    let note = case.wait_for_event("KEDAScalerFailed", "the login at kubernetes with role other is refused");
+    assert!(!note.contains("permission denied"), "the text of a store is not repeated: {note}");
+    from(&vault.url(), "shop", "secret/data/nothing");
+    case.wait_for_event("KEDAScalerFailed", "secret secret/data/nothing does not exist");
+    from("http://127.0.0.1:1", "shop", "secret/data/prometheus");
+    case.wait_for_event("KEDAScalerFailed", "the Vault http://127.0.0.1:1 cannot be had");
+    assert!(source.requests().is_empty(), "{:?}", source.requests());
+    from(&vault.url(), "shop", "secret/data/prometheus");
+    wait_for_header(&source, AUTHORIZATION, "Bearer from-the-vault");
+    wait_for("the Deployment to scale", || (case.replicas() > 0).then_some(()));
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod queues;
 mod reach;
 mod replay;
 mod restart;
+mod selector;
 mod shadow;
 mod takeover;
 mod targets;

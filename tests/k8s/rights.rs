@@ -270,3 +270,26 @@ fn rights_that_no_request_shows_are_needed() {
         case.wait_for_hpa();
     }
 }
+
+/// Whoever may read or write in a namespace by a built-in role may do so with what hpalite scales by.
+#[test]
+fn the_built_in_roles_comprise_the_objects() {
+    let cluster = crate::support::cluster::cluster();
+    let namespace = cluster.namespace("roles");
+    for role in ["view", "edit"] {
+        let binding = ["create", "rolebinding", role, "-n", &namespace, "--clusterrole", role, "--user", role];
+        cluster.kubectl(&binding);
+    }
+    let may = |user: &str, verb: &str, kind: &str| {
+        // An answer of no is an exit code of 1.
+        cluster.try_kubectl(&["auth", "can-i", verb, kind, "-n", &namespace, "--as", user]).is_ok()
+    };
+    for kind in ["scaledobjects.keda.sh", "triggerauthentications.keda.sh"] {
+        wait_for("the roles to be aggregated", || {
+            (may("view", "list", kind) && may("edit", "create", kind)).then_some(())
+        });
+        assert!(may("edit", "watch", kind) && !may("view", "create", kind) && !may("somebody", "list", kind), "{kind}");
+    }
+    let read = cluster.kubectl(&["get", "scaledobjects.keda.sh", "-n", &namespace, "--as", "view", "-o", "name"]);
+    assert_eq!(read, "");
+}

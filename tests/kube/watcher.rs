@@ -323,18 +323,21 @@ fn namespaces_have_a_stream_each() {
 }
 
 #[test]
-fn one_object_is_asked_for_by_its_name() {
+fn objects_are_asked_for_by_name_and_labels() {
     let fake = FakeKube::start();
     let path = "/apis/shop.io/v1/namespaces/shop/things";
     fake.script(&format!("GET {path}"), list(5, "", &[object("a", 1, "1")]));
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new(fake.config(folder.path(), ""));
     let sink = |_: WatchEvent<Thing>| ControlFlow::Continue(());
-    let watcher = Watcher::spawn(&client, Watch::one("thing", THINGS, Some("shop"), "a"), sink).unwrap();
+    let label_selector = Some("team in (a,b)".to_owned());
+    let watch = Watch { label_selector, ..Watch::one("thing", THINGS, Some("shop"), "a") };
+    let watcher = Watcher::spawn(&client, watch, sink).unwrap();
     fake.wait("a watch", |r| r.iter().any(super::super::support::fake_kube::Recorded::is_watch));
     for request in fake.requests() {
         assert_eq!(request.path, path);
         assert_eq!(request.parameter("fieldSelector"), Some("metadata.name%3Da"), "{}", request.query);
+        assert_eq!(request.parameter("labelSelector"), Some("team%20in%20%28a%2Cb%29"), "{}", request.query);
     }
     client.shutdown_watches();
     watcher.join();

@@ -129,11 +129,11 @@ fn later_sources_override() {
     source.set("ConfigMap shop/c", &[("user", "from-map"), ("only", "o")]);
     source.set("Secret shop/s", &[("user", "from-secret")]);
     let sources = [config_map("username", "c", "user"), config_map("x", "c", "only"), secret("username", "s", "user")];
-    let found = plain(&source).resolve(&own(&sources)).unwrap();
+    let found = plain(&source).resolve(&own(&sources), None).unwrap();
     assert_eq!(found, BTreeMap::from([("username".into(), "from-secret".into()), ("x".into(), "o".into())]));
     // A later source may have what an earlier one lacks.
     let sources = [config_map("username", "absent", "user"), secret("username", "s", "user")];
-    assert_eq!(plain(&source).resolve(&own(&sources)).unwrap()["username"], "from-secret");
+    assert_eq!(plain(&source).resolve(&own(&sources), None).unwrap()["username"], "from-secret");
 }
 
 #[test]
@@ -157,12 +157,12 @@ fn what_is_missing_is_named() {
     ];
     for (missing, start, end) in rows {
         // An earlier source of the same parameter does not help, since it was to be overridden.
-        let error = plain(&source).resolve(&own(&[secret("token", "s", "user"), missing])).unwrap_err();
+        let error = plain(&source).resolve(&own(&[secret("token", "s", "user"), missing]), None).unwrap_err();
         assert_eq!(error.class, ErrorClass::Authentication);
         assert_eq!(error.message, format!("{start}{head}{end}"));
     }
     *source.broken.lock().unwrap() = Some(FetchError { kind: FetchErrorKind::Other, message: "forbidden".into() });
-    let error = plain(&source).resolve(&own(&[secret("token", "s", "user")])).unwrap_err();
+    let error = plain(&source).resolve(&own(&[secret("token", "s", "user")]), None).unwrap_err();
     assert_eq!(error.message, format!("parameter token of {head}Secret shop/s cannot be read: forbidden"));
 }
 
@@ -173,7 +173,7 @@ fn look_ups_are_shared_for_a_second_and_rotation_shows_after_it() {
     let (resolver, wanted) = (plain(&source), own(&[secret("username", "s", "user")]));
     let at = |millis| {
         source.now.store(millis, Ordering::SeqCst);
-        resolver.resolve(&wanted).map(|found| found["username"].clone())
+        resolver.resolve(&wanted, None).map(|found| found["username"].clone())
     };
     for millis in [0, 500, 999] {
         assert_eq!(at(millis).unwrap(), "old");
@@ -197,7 +197,7 @@ fn tokens_live_for_four_fifths() {
     let (resolver, wanted) = (plain(&source), own(&[token("bearerToken")]));
     let at = |seconds: i64| {
         source.now.store(seconds * 1_000, Ordering::SeqCst);
-        resolver.resolve(&wanted).unwrap()["bearerToken"].clone()
+        resolver.resolve(&wanted, None).unwrap()["bearerToken"].clone()
     };
     assert_eq!([at(0), at(2_879), at(2_880), at(2_881)], ["token-1", "token-1", "token-2", "token-2"]);
 }
@@ -208,15 +208,15 @@ fn cluster_wide_references_are_in_the_configured_namespace() {
     source.set("Secret keda/s", &[("user", "u")]);
     source.set("Secret shop/s", &[("user", "v")]);
     let wanted = credentials(AuthenticationKind::ClusterTriggerAuthentication, &[secret("username", "s", "user")]);
-    assert_eq!(plain(&source).resolve(&wanted).unwrap()["username"], "u");
+    assert_eq!(plain(&source).resolve(&wanted, None).unwrap()["username"], "u");
     let restricted = ResolverConfig {
         cluster_object_namespace: "keda".into(),
         restrict_secret_access: true,
         ..ResolverConfig::default()
     };
     let resolver = resolver(&source, restricted);
-    assert_eq!(resolver.resolve(&wanted).unwrap()["username"], "u");
-    let error = resolver.resolve(&own(&[secret("username", "s", "user")])).unwrap_err();
+    assert_eq!(resolver.resolve(&wanted, None).unwrap()["username"], "u");
+    let error = resolver.resolve(&own(&[secret("username", "s", "user")]), None).unwrap_err();
     assert!(error.message.contains("KEDA_RESTRICT_SECRET_ACCESS"), "{}", error.message);
 }
 
@@ -232,24 +232,24 @@ fn env_of_the_target() {
     ]);
     let resolver = plain(&source);
     let sources = [env("a", "V", None), env("b", "V", Some("side")), env("c", "P_TOKEN", None)];
-    let found = resolver.resolve(&own(&sources)).unwrap();
+    let found = resolver.resolve(&own(&sources), None).unwrap();
     assert_eq!([&found["a"], &found["b"], &found["c"]], ["at", "side", "t"]);
     for (wanted, words) in [
         (env("a", "NONE", None), "container main of Deployment shop/web has no variable NONE"),
         (env("a", "V", Some("none")), "Deployment shop/web has no container none"),
     ] {
-        let error = resolver.resolve(&own(&[wanted])).unwrap_err();
+        let error = resolver.resolve(&own(&[wanted]), None).unwrap_err();
         assert!(error.message.ends_with(words), "{}", error.message);
     }
     // The container that the object selects.
     let mut wanted = own(&[env("a", "V", None)]);
     wanted.env_target.as_mut().unwrap().container = Some("side".into());
-    assert_eq!(resolver.resolve(&wanted).unwrap()["a"], "side");
+    assert_eq!(resolver.resolve(&wanted, None).unwrap()["a"], "side");
     // The first container's Secret is deleted, which affects only reads of that container.
     source.objects.lock().unwrap().clear();
     source.now.store(5_000, Ordering::SeqCst);
-    assert_eq!(resolver.resolve(&wanted).unwrap()["a"], "side");
-    let error = resolver.resolve(&own(&[env("a", "V", None)])).unwrap_err();
+    assert_eq!(resolver.resolve(&wanted, None).unwrap()["a"], "side");
+    let error = resolver.resolve(&own(&[env("a", "V", None)]), None).unwrap_err();
     assert!(error.message.contains("Secret s does not exist"), "{}", error.message);
 }
 
@@ -271,7 +271,7 @@ fn files_below_the_root() {
     let file = |path: &str| {
         // Replaces earlier sources and ends the list.
         let sources = [secret("x", "s", "k"), ParameterSource::FilePath(path.into()), secret("y", "absent", "k")];
-        resolver.resolve(&credentials(AuthenticationKind::ClusterTriggerAuthentication, &sources))
+        resolver.resolve(&credentials(AuthenticationKind::ClusterTriggerAuthentication, &sources), None)
     };
     let expected = BTreeMap::from([("bearerToken".to_owned(), "t".to_owned()), ("username".into(), "u".into())]);
     assert_eq!(file("sub/good.json").unwrap(), expected);
@@ -291,5 +291,5 @@ fn files_below_the_root() {
     let unset = plain(&source);
     let wanted =
         credentials(AuthenticationKind::ClusterTriggerAuthentication, &[ParameterSource::FilePath("a".into())]);
-    assert!(unset.resolve(&wanted).unwrap_err().message.contains("--filepath-auth-root-path"));
+    assert!(unset.resolve(&wanted, None).unwrap_err().message.contains("--filepath-auth-root-path"));
 }

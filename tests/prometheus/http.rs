@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use hpalite::scaling::event::{Answer, ErrorClass, Missing};
 use hpalite::scaling::model::{AuthMode, PrometheusSource};
 
-use super::setup::{GENEROUS, ask, assert_failed, failed, source, transport, transport_with, with_modes};
+use super::setup::{
+    GENEROUS, ask, assert_failed, failed, source, transport, transport_with, transport_without_keep_alive, with_modes,
+};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 #[test]
@@ -125,6 +127,16 @@ fn many_polls_share_a_connection() {
         assert_eq!(answer, Answer::Value(1.0));
     }
     assert_eq!((fake.connections(), fake.requests().len()), (1, 50));
+}
+
+#[test]
+fn connections_are_kept_unless_that_is_disabled() {
+    let fake = FakePrometheus::start(|_| Reply::value("1"));
+    let transport = transport_without_keep_alive();
+    for _ in 0..3 {
+        assert_eq!(ask(&transport, &source(&fake.url(), "up"), &[]), Answer::Value(1.0));
+    }
+    assert_eq!((fake.connections(), fake.requests().len()), (3, 3));
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn bearing(token: &'static str) -> FakePrometheus {
 }
 
 /// Reads the pairs of a form.
-fn form(request: &Request) -> Vec<(String, String)> {
+pub(super) fn form(request: &Request) -> Vec<(String, String)> {
     let decode = |text: &str| {
         let bytes: Vec<u8> = percent_encoding::percent_decode_str(&text.replace('+', " ")).collect();
         String::from_utf8(bytes).unwrap()
@@ -81,13 +81,13 @@ fn form(request: &Request) -> Vec<(String, String)> {
     request.body.split('&').filter_map(|pair| pair.split_once('=')).map(|(a, b)| (decode(a), decode(b))).collect()
 }
 
-fn has(request: &Request, pairs: &[(&str, &str)]) -> Result<(), String> {
+pub(super) fn has(request: &Request, pairs: &[(&str, &str)]) -> Result<(), String> {
     let form = form(request);
     let missing = pairs.iter().find(|(name, text)| !form.iter().any(|(a, b)| a == name && b == text));
     missing.map_or(Ok(()), |(name, _)| Err(format!("wrong {name}")))
 }
 
-fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
+pub(super) fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     fs::write(&path, text).unwrap();
     path
@@ -240,13 +240,13 @@ fn azures_token_is_exchanged_and_goes_to_azure_alone() {
     let allowed = || vec![prometheus.url()];
     assert_eq!(ask(&asking(settings("tenant", allowed())), &prometheus.url(), &[], own()), Answer::Value(7.0));
     let elsewhere = ask(&asking(settings("tenant", Vec::new())), &prometheus.url(), &[], own());
-    assert_failed(elsewhere, ErrorClass::Authentication, "gives its token to the provider's own Prometheus only");
+    assert_failed(elsewhere, ErrorClass::Authentication, "gives its token to the provider's own servers only");
     assert_eq!(prometheus.requests().len(), 1, "nobody else gets the token");
     let refused = ask(&asking(settings("other", allowed())), &prometheus.url(), &[], own());
     assert_failed(refused, ErrorClass::Authentication, "answered status 401 (invalid_client, AADSTS700016)");
 }
 
-fn openssl(arguments: &[&str]) -> Vec<u8> {
+pub(super) fn openssl(arguments: &[&str]) -> Vec<u8> {
     let output = Command::new("openssl").args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout

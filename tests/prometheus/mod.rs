@@ -12,4 +12,5 @@ mod queues;
 mod reach;
 mod real;
 mod setup;
+mod stores;
 mod tls;

@@ -13,6 +13,7 @@ use hpalite::polling::transport::{Transport, TransportConfig};
 use hpalite::prometheus::query;
 use hpalite::scaling::event::{Answer, ErrorClass, PollError};
 use hpalite::scaling::model::{AuthMode, PrometheusSource, UnixMillis};
+use hpalite::tls::Version;
 
 /// Far longer than a loopback answer takes, so that only tests of time limits reach it.
 pub(crate) const GENEROUS: Duration = Duration::from_secs(90);
@@ -34,15 +35,26 @@ pub(crate) fn loopback() -> Rules {
 
 /// With this time limit for sources that have none.
 pub(crate) fn transport_within(default_timeout: Duration, rules: Rules) -> Transport {
-    transport_with_all(&[], rules, Names::new(4), default_timeout)
+    transport_with_all(&[], rules, Names::new(4), default_timeout, true)
+}
+
+/// One that closes each connection after its answer.
+pub(crate) fn transport_without_keep_alive() -> Transport {
+    transport_with_all(&[], loopback(), Names::new(4), GENEROUS, false)
 }
 
 pub(crate) fn transport_of(variables: &[(&str, &str)], rules: Rules, names: Names) -> Transport {
-    transport_with_all(variables, rules, names, GENEROUS)
+    transport_with_all(variables, rules, names, GENEROUS, true)
 }
 
 /// With every parameter of a transport.
-fn transport_with_all(variables: &[(&str, &str)], rules: Rules, names: Names, default_timeout: Duration) -> Transport {
+fn transport_with_all(
+    variables: &[(&str, &str)],
+    rules: Rules,
+    names: Names,
+    default_timeout: Duration,
+    keep_alive: bool,
+) -> Transport {
     let variables: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Transport::new(TransportConfig {
@@ -52,6 +64,8 @@ fn transport_with_all(variables: &[(&str, &str)], rules: Rules, names: Names, de
         user_agent: "hpalite/test".into(),
         names: Arc::new(names),
         rules: Arc::new(rules),
+        tls_min: Version::default(),
+        keep_alive,
     })
     .unwrap()
 }

@@ -16,13 +16,13 @@ use rustls::{RootCertStore, ServerConfig};
 use super::setup::{ask, assert_failed, failed, source, transport, transport_with, with_modes};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(super) pem: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::named("one")
     }
 
@@ -36,7 +36,7 @@ impl Authority {
     }
 
     /// Returns certificate and key.
-    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+    pub(super) fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         change(&mut params);
@@ -45,7 +45,7 @@ impl Authority {
 }
 
 /// `clients` is the CA of accepted clients.
-fn server(pair: &(String, String), clients: Option<&Authority>) -> ServerConfig {
+pub(super) fn server(pair: &(String, String), clients: Option<&Authority>) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();

@@ -19,7 +19,7 @@ use hpalite::kube::request::{Request, Resource};
 use serde_json::Value;
 
 /// Far longer than anything here takes on a busy machine with two cores.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A running control plane: etcd, API server, controller manager, Prometheus, exporter.
 pub(crate) struct Cluster {

@@ -102,7 +102,7 @@ const LAYERS: &[Layer] = &[
         "clock kube rights scaling unserved wire",
         "a command beside the daemon, which needs the API server alone",
     ),
-    layer("config", "kube outbound scaling store wire", "the settings of a daemon, for all that need them"),
+    layer("config", "kube logfmt outbound scaling store tls wire", "the settings of a daemon, for all that need them"),
     layer(
         "sources",
         "clock config encode identity kube metrics_api outbound polling prometheus queues scaling wire",
@@ -120,7 +120,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "cli",
-        "check config daemon doctor explain history kube migration outbound plugin replay scaling status store wire",
+        "check config daemon doctor explain history kube logfmt migration outbound plugin replay scaling status store tls wire",
         "reads flags and starts a command; nobody below needs to know of flags",
     ),
 ];

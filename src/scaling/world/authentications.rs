@@ -184,9 +184,9 @@ impl World {
     fn user_names(&self, key: &AuthenticationKey, before: &str) -> String {
         let users = self.objects.by_authentication.get(key).iter().filter(|user| user.group != ApiGroup::Autoscaling);
         let users: BTreeSet<&str> = users.map(|user| &*user.name).collect();
-        // Users of a cluster-wide authentication in namespaces that are not watched are unknown.
-        let others_may_use =
-            key.kind == AuthenticationKind::ClusterTriggerAuthentication && !self.settings.namespaces.is_empty();
+        // Users that are not watched are unknown: of a cluster-wide authentication those in other namespaces.
+        let is_cluster_wide = key.kind == AuthenticationKind::ClusterTriggerAuthentication;
+        let others_may_use = self.settings.selects_objects || (is_cluster_wide && !self.settings.namespaces.is_empty());
         let mut names: Vec<&str> =
             before.split(',').filter(|name| users.contains(name) || (others_may_use && !name.is_empty())).collect();
         let new: Vec<&str> = users.into_iter().filter(|name| !names.contains(name)).collect();

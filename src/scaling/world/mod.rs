@@ -58,6 +58,8 @@ pub struct Settings {
     pub is_shadow: bool,
     /// Watched namespaces; empty means all.
     pub namespaces: Vec<String>,
+    /// Objects are chosen by their labels, so that others may exist that are not seen.
+    pub selects_objects: bool,
     /// Seed of the jitter of retries.
     pub seed: u64,
 }

@@ -101,6 +101,14 @@ fn users_are_listed_on_the_authentication_and_taken_off() {
     let writes = rig.kinds();
     let count = writes.iter().filter(|kind| **kind == "AuthenticationStatus");
     assert_eq!(count.count(), 3);
+    // Who sees some of the objects takes off no other.
+    let settings = crate::scaling::world::Settings { selects_objects: true, ..rig::settings() };
+    let mut rig = Rig::with(rig.cluster, settings);
+    let mut found = rig.cluster.authentications[&authentication("token").key].clone();
+    found.status_scaled_objects = "unseen".to_owned();
+    rig.cluster.put_authentication(found);
+    rig.seconds(5);
+    assert_eq!(status(&rig), "unseen,alpha");
 }
 
 #[test]

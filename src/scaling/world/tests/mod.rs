@@ -8,6 +8,7 @@ mod rig;
 mod annotated;
 mod authentications;
 mod controller;
+mod controllers;
 mod creation;
 mod decisions;
 mod deletion;

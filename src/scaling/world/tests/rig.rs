@@ -119,6 +119,7 @@ pub(super) fn settings() -> Settings {
         version: "1.0".to_owned(),
         is_shadow: false,
         namespaces: Vec::new(),
+        selects_objects: false,
         seed: 7,
     }
 }

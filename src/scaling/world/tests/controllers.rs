@@ -1,0 +1,102 @@
+//! The HPA controller in the simulation: it reads what is served, and scales by its own rules.
+
+use super::*;
+use crate::replay::Model;
+use crate::replay::hpa_controller::{Bounds, HpaController, Metric, Pods};
+use crate::scaling::event::Event;
+use crate::scaling::hpa::ObservedHpa;
+use crate::scaling::model::UnixMillis;
+use crate::scaling::object::Target;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub(super) struct Controllers {
+    model: Model,
+    period_ms: i64,
+    /// Each with the UID of its HPA: another HPA of that name begins anew.
+    of_hpas: BTreeMap<(String, String), (String, HpaController)>,
+    next_at: i64,
+}
+
+impl Controllers {
+    /// A controller with this sync period.
+    pub(super) fn new(sync_period: Duration, downscale_stabilization: Duration, now: UnixMillis) -> Self {
+        let period_ms = i64::try_from(sync_period.as_millis()).unwrap();
+        let model = Model { sync_period, downscale_stabilization, ..Model::default() };
+        Self { model, period_ms, of_hpas: BTreeMap::new(), next_at: now.0 + period_ms }
+    }
+
+    /// Lets time pass. Its own clock does not step with the world's.
+    pub(super) fn run(&mut self, rig: &mut Rig, milliseconds: i64) {
+        let mut left = milliseconds;
+        while left > 0 {
+            let until = (self.next_at - rig.now.0).clamp(1, self.period_ms);
+            let time = until.min(left);
+            rig.run(time);
+            left -= time;
+            if time == until {
+                self.next_at = rig.now.0 + self.period_ms;
+                let hpas: Vec<_> = rig.cluster.hpas.values().cloned().collect();
+                for hpa in hpas {
+                    self.look(rig, hpa);
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, rig: &mut Rig, mut hpa: ObservedHpa) {
+        let id = (deployment(), hpa.namespace.clone(), hpa.target.name.clone());
+        let Some(mut found) = rig.cluster.workloads.get(&id).cloned() else { return };
+        let owner = hpa.controller.as_ref().map(|owner| owner.uid.clone());
+        let owner = rig.cluster.objects.values().find(|object| Some(&object.uid) == owner.as_ref());
+        let Some(owner) = owner.map(|object| object.key.clone()) else { return };
+        let metrics: Vec<Metric> = match rig.views.get(&owner) {
+            Some(view) => hpa.metrics.iter().filter_map(|metric| Metric::read(metric, view, rig.now)).collect(),
+            None => Vec::new(),
+        };
+        let current = found.replicas;
+        let hpa_id = (hpa.namespace.clone(), hpa.name.clone());
+        let entry = self.of_hpas.entry(hpa_id).or_insert_with(|| (hpa.uid.clone(), HpaController::new(self.model)));
+        if entry.0 != hpa.uid {
+            *entry = (hpa.uid.clone(), HpaController::new(self.model));
+        }
+        let pods = Pods { wanted: current, ready: current };
+        let wanted = entry.1.sync(rig.now, Bounds::of(&hpa), pods, &metrics);
+        let is_within = (hpa.min_replicas.unwrap_or(1)..=hpa.max_replicas).contains(&current);
+        if wanted < current && is_within {
+            check_data(rig, &owner, &hpa);
+        }
+        if current > 0 {
+            rig.step(Event::MetricRead(owner));
+        }
+        if wanted != current {
+            found.replicas = wanted;
+            found.replicas_manager = None;
+            rig.cluster.put_workload(&deployment(), found);
+        }
+        let status = (i32::try_from(current).unwrap(), i32::try_from(wanted).unwrap());
+        if (hpa.current_replicas, hpa.desired_replicas) != status {
+            (hpa.current_replicas, hpa.desired_replicas) = status;
+            rig.cluster.put_hpa(hpa);
+        }
+    }
+}
+
+/// What is served makes the HPA scale in only by numbers that are there and not old, unless a fallback says otherwise.
+fn check_data(rig: &Rig, owner: &ObjectKey, hpa: &ObservedHpa) {
+    let Some(object) = rig.world.objects.get(owner) else { return };
+    let Some(definition) = object.definition().filter(|definition| definition.fallback.is_none()) else { return };
+    // Between the edit of an object and that of its HPA, one is not about the other.
+    if !matches!(object.target, Target::Found { .. }) || definition.hpa_name != hpa.name {
+        return;
+    }
+    let limit = object.age_limit(rig.world.settings.query_timeout);
+    if let Some(composite) = &object.composite {
+        assert!(composite.error().is_none(), "{owner}: the HPA scales in by a formula in error");
+        return;
+    }
+    for (trigger, state) in definition.triggers.iter().zip(&object.triggers) {
+        assert!(state.error().is_none(), "{owner}: the HPA scales in while {} is in error", trigger.index);
+        assert!(!state.is_old(trigger, limit, rig.now), "{owner}: the HPA scales in by an old {}", trigger.index);
+    }
+}
