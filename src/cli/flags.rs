@@ -376,7 +376,7 @@ pub(super) const REPLAY: Subcommand = Subcommand {
             "the goal of --suggest: the share of time above today's target, without it 1%",
         ),
         value("from-prometheus", "URL", "ask this Prometheus for the answers that the history lacks"),
-        value("pod-start", "DURATION", "from the creation of a pod until it is ready").default("10s"),
+        value("pod-start", "DURATION", "from a scale-out until its pods are ready, without it as the history shows it"),
         value("horizontal-pod-autoscaler-sync-period", "DURATION", "as kube-controller-manager has it").default("15s"),
         value("horizontal-pod-autoscaler-downscale-stabilization", "DURATION", "as kube-controller-manager has it")
             .default("5m"),

@@ -12,6 +12,10 @@ use crate::wire::time::parse_age;
 /// Slower pods, and slower controllers, are a mistake rather than a fact.
 const MODEL_MAX: Duration = Duration::from_hours(1);
 
+const POD_START: &str = "pod-start";
+const SYNC_PERIOD: &str = "horizontal-pod-autoscaler-sync-period";
+const STABILIZATION: &str = "horizontal-pod-autoscaler-downscale-stabilization";
+
 pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
     let sets = typed.all("set").iter().cloned().map(Choice::Set);
     let files = typed.all("candidate").iter().map(|path| Choice::File(path.into()));
@@ -24,18 +28,17 @@ pub(super) fn parse(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Com
     if width.is_some_and(|width| !(40..=300).contains(&width)) {
         problems.push("--width: must be between 40 and 300".to_owned());
     }
-    let mut duration = |flag: &str, least: Duration| {
-        let text = typed.value(flag);
-        let found = parse_age(&text).filter(|found| (least..=MODEL_MAX).contains(found));
+    let mut duration = |flag: &str, text: &str, least: Duration| {
+        let found = parse_age(text).filter(|found| (least..=MODEL_MAX).contains(found));
         if found.is_none() {
             problems.push(format!("--{flag}: \"{text}\" is not a duration of up to 1h, such as 10s"));
         }
         found.unwrap_or_default()
     };
     let model = Model {
-        pod_start: duration("pod-start", Duration::ZERO),
-        sync_period: duration("horizontal-pod-autoscaler-sync-period", Duration::from_secs(1)),
-        downscale_stabilization: duration("horizontal-pod-autoscaler-downscale-stabilization", Duration::ZERO),
+        pod_start: typed.flag(POD_START).map(|text| duration(POD_START, text, Duration::ZERO)),
+        sync_period: duration(SYNC_PERIOD, &typed.value(SYNC_PERIOD), Duration::from_secs(1)),
+        downscale_stabilization: duration(STABILIZATION, &typed.value(STABILIZATION), Duration::ZERO),
     };
     let goal = typed.flag("at-most-above-target").and_then(|text| share(text, problems));
     if goal.is_some() && !typed.is_set("suggest") {

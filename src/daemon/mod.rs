@@ -607,7 +607,11 @@ fn log_record(record: &Record) {
                 reason = condition.reason, message = condition.message; "condition changed"
             );
         }
-        Record::Sample { .. } | Record::Action { .. } | Record::Hpa { .. } | Record::LastActive { .. } => {}
+        Record::Sample { .. }
+        | Record::Action { .. }
+        | Record::Ready { .. }
+        | Record::Hpa { .. }
+        | Record::LastActive { .. } => {}
     }
 }
 

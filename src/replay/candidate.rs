@@ -113,7 +113,7 @@ impl Candidate {
     pub fn unknown(&self, tracks: &BTreeMap<SourceId, Track>) -> Vec<String> {
         let asking = self.definition.triggers.iter().filter(|trigger| !matches!(trigger.source, Source::Cron(_)));
         asking
-            .filter(|trigger| !tracks.contains_key(&SourceId::of(&trigger.kind, &trigger.source)))
+            .filter(|trigger| !tracks.contains_key(&SourceId::of(&trigger.kind, &trigger.source).among(tracks)))
             .map(|trigger| {
                 let (_, query) = trigger.source.shown();
                 format!(

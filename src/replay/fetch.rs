@@ -53,7 +53,7 @@ pub(super) fn fill(recorded: &mut Recorded, settings: &[&Candidate], url: &str, 
         for trigger in &candidate.definition.triggers {
             let Some(Query::Prometheus(source)) = trigger.source.query() else { continue };
             let (_, known) = wanted
-                .entry(SourceId::of(&trigger.kind, &trigger.source))
+                .entry(SourceId::of(&trigger.kind, &trigger.source).among(&recorded.tracks))
                 .or_insert_with(|| (PrometheusSource::clone(source), interval));
             *known = interval.min(*known);
         }

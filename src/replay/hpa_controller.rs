@@ -16,8 +16,8 @@ use crate::scaling::view::{ObjectView, Reading};
 /// What nothing in the history says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Model {
-    /// From the creation of a pod until it is ready.
-    pub pod_start: Duration,
+    /// From a scale-out until its pods are ready; `None`: as the history shows it.
+    pub pod_start: Option<Duration>,
     /// The controller's flag `--horizontal-pod-autoscaler-sync-period`: how often it looks at each HPA.
     pub sync_period: Duration,
     /// Its flag `--horizontal-pod-autoscaler-downscale-stabilization`, where a behavior has no window.
@@ -27,7 +27,7 @@ pub struct Model {
 impl Default for Model {
     fn default() -> Self {
         Self {
-            pod_start: Duration::from_secs(10),
+            pod_start: None,
             sync_period: Duration::from_secs(15),
             downscale_stabilization: Duration::from_secs(SCALE_DOWN_WINDOW_SECONDS.unsigned_abs().into()),
         }

@@ -138,8 +138,10 @@ pub struct ModelError {
     pub to: i64,
     pub recorded_changes: usize,
     pub replayed_changes: usize,
-    /// Recorded changes that the replay has, too: to the same count, within one sync period of the HPA controller.
+    /// Recorded changes that the replay has, too: to the same count, within `within_ms`, a sync period of the HPA controller
+    /// and a moment for the watch.
     pub matched_changes: usize,
+    pub within_ms: i64,
     /// The time in which the counts differed, and by how many replicas on average over all time.
     pub hours_different: f64,
     pub replicas_different_mean: f64,
@@ -166,8 +168,14 @@ pub(super) fn compare(
         pairs.filter(|(at, ..)| (from..=to).contains(at)).collect()
     };
     let (seen, mut ours) = (changes(recorded), changes(replayed));
-    let mut error =
-        ModelError { from, to, recorded_changes: seen.len(), replayed_changes: ours.len(), ..ModelError::default() };
+    let mut error = ModelError {
+        from,
+        to,
+        recorded_changes: seen.len(),
+        replayed_changes: ours.len(),
+        within_ms,
+        ..ModelError::default()
+    };
     for (at, was, is) in seen {
         let near = ours.iter().position(|(when, _, count)| *count == is && (when - at).abs() <= within_ms);
         match near {

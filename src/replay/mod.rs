@@ -19,8 +19,10 @@ mod fetch;
 pub mod hpa_controller;
 mod measures;
 mod play;
+mod quiet;
 mod record;
 mod report;
+mod start;
 mod suggest;
 mod track;
 
@@ -35,6 +37,7 @@ pub use track::{SourceId, Track};
 
 use measures::{compare, measure};
 use play::{Course, Input, play};
+use start::StartUp;
 
 use crate::scaling::model::{Definition, MetricTarget, MetricType, Source};
 use crate::store::read::Range;
@@ -54,6 +57,7 @@ pub struct Replay<'r> {
     from: i64,
     to: i64,
     model: Model,
+    start_up: StartUp,
     today: &'r Candidate,
     course: Course,
 }
@@ -65,7 +69,8 @@ impl<'r> Replay<'r> {
     /// When nothing was recorded in the range.
     pub fn new(recorded: &'r Recorded, today: &'r Candidate, range: Range, model: Model) -> Result<Self, String> {
         let needed = today.definition.triggers.iter().filter(|trigger| !matches!(trigger.source, Source::Cron(_)));
-        let tracks = needed.filter_map(|t| recorded.tracks.get(&SourceId::of(&t.kind, &t.source)));
+        let tracks =
+            needed.filter_map(|t| recorded.tracks.get(&SourceId::of(&t.kind, &t.source).among(&recorded.tracks)));
         let begins = tracks.clone().filter_map(Track::first_at).max();
         let ends = tracks.filter_map(Track::last_at).max();
         let start = begins.unwrap_or(range.from).max(range.from - record::WARM_UP_MS);
@@ -74,16 +79,21 @@ impl<'r> Replay<'r> {
         if from >= to {
             return Err("the history has no answers in this time: a longer --since may reach some".to_owned());
         }
-        let mut replay = Self { recorded, start, from, to, model, today, course: Course::default() };
+        let start_up = StartUp::of(model.pod_start, &recorded.starts);
+        let mut replay = Self { recorded, start, from, to, model, start_up, today, course: Course::default() };
         replay.course = replay.run(today);
         Ok(replay)
     }
 
     /// Replays other settings.
     fn run(&self, candidate: &Candidate) -> Course {
+        play(&self.input(candidate), &candidate.object)
+    }
+
+    fn input(&self, candidate: &Candidate) -> Input<'r> {
         let before = self.recorded.replicas.iter().take_while(|(at, _)| *at <= self.start).last();
         let replicas = before.or_else(|| self.recorded.replicas.first()).map(|(_, replicas)| *replicas);
-        let input = Input {
+        Input {
             tracks: &self.recorded.tracks,
             from: self.start,
             to: self.to,
@@ -92,8 +102,9 @@ impl<'r> Replay<'r> {
             pauses: &self.recorded.pauses,
             syncs: &self.recorded.syncs,
             model: self.model,
-        };
-        play(&input, &candidate.object)
+            start_up: self.start_up,
+            decides_all: false,
+        }
     }
 
     fn measure(&self, candidate: &Candidate, course: &Course) -> Measures {
@@ -155,7 +166,7 @@ impl<'r> Replay<'r> {
                 self.model.sync_period.as_secs(),
                 self.model.downscale_stabilization.as_secs()
             ),
-            format!("a new pod is ready after {} s (--pod-start)", self.model.pod_start.as_secs()),
+            self.start_up.to_string(),
         ];
         let of_total = definition.triggers.iter().filter(|trigger| trigger.metric_type == MetricType::Value);
         for trigger in of_total.filter(|_| definition.modifiers.is_none()) {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hpa_controller::{Bounds, HpaController, Metric, Model, Pods};
+use super::quiet::{QUERY_TIMEOUT, Quiet};
+use super::start::StartUp;
 use super::track::{Cursor, SourceId, Track};
 use crate::scaling::cluster::{Cluster, STREAMS};
 use crate::scaling::decision::Decision;
@@ -35,6 +37,9 @@ pub(super) struct Input<'r> {
     /// When the real HPA controller looked at the HPA, as far as that is known. The model looks then, too.
     pub syncs: &'r [i64],
     pub model: Model,
+    pub start_up: StartUp,
+    /// Decides on polls, too, that nothing follows from.
+    pub decides_all: bool,
 }
 
 /// The course of a run. Times are in milliseconds, values stand until the next.
@@ -47,6 +52,8 @@ pub(super) struct Course {
     /// Decisions that changed something, and those about a new state.
     pub decisions: Vec<(i64, Arc<Decision>)>,
     pub polls: u64,
+    /// Polls among them that were decided on.
+    pub decided: u64,
 }
 
 /// Newest decisions that are kept of a run.
@@ -93,6 +100,7 @@ struct Run<'r> {
     now: UnixMillis,
     inbox: VecDeque<Event>,
     queries: Vec<(Query, Cursor<'r>)>,
+    quiet: Option<Quiet>,
     selections: Vec<(PodSelection, Cursor<'r>, bool)>,
     /// What all pods together use of cpu and memory.
     resources: Vec<(&'r SourceId, Cursor<'r>)>,
@@ -111,7 +119,7 @@ fn settings() -> Settings {
         server_limits: Default::default(),
         groups_queries: false,
         writes_max: 32,
-        query_timeout: Duration::from_secs(3),
+        query_timeout: QUERY_TIMEOUT,
         cross_namespace_services: true,
         version: "replay".to_owned(),
         namespaces: Vec::new(),
@@ -131,7 +139,10 @@ impl<'r> Run<'r> {
         let mut cluster = Cluster::default();
         let (mut queries, mut selections) = (Vec::new(), Vec::new());
         for trigger in &definition.triggers {
-            let Some(track) = input.tracks.get(&SourceId::of(&trigger.kind, &trigger.source)) else { continue };
+            let Some(track) = input.tracks.get(&SourceId::of(&trigger.kind, &trigger.source).among(input.tracks))
+            else {
+                continue;
+            };
             match &trigger.source {
                 Source::Query(query) => queries.push((query.clone(), Cursor::new(track))),
                 Source::Pods(selection) => selections.push((selection.clone(), Cursor::new(track), false)),
@@ -146,10 +157,16 @@ impl<'r> Run<'r> {
             replicas: input.replicas,
             selector: Some("app=target".to_owned()),
             replicas_manager: None,
+            ready: input.replicas,
         };
         cluster.put_workload(&gvkr, workload);
+        let object_is_forced = object.force_activation;
         cluster.put_object(object);
         let now = UnixMillis(input.from);
+        // The controller begins when there is an HPA.
+        let first_look = input.syncs.iter().find(|at| **at >= input.from).filter(|_| input.is_new);
+        let is_forced = input.decides_all || object_is_forced;
+        let quiet = Quiet::of(&definition, &queries).filter(|_| !is_forced);
         Self {
             input,
             key,
@@ -163,6 +180,7 @@ impl<'r> Run<'r> {
             now,
             inbox: VecDeque::new(),
             queries,
+            quiet,
             selections,
             resources: input
                 .tracks
@@ -171,7 +189,7 @@ impl<'r> Run<'r> {
                 .map(|(source, track)| (source, Cursor::new(track)))
                 .collect(),
             starting: VecDeque::new(),
-            last_sync: input.from - period_ms(input.model),
+            last_sync: first_look.unwrap_or(&input.from) - period_ms(input.model),
             next_sync: 0,
             next_pause: 0,
             metrics: Vec::new(),
@@ -220,6 +238,9 @@ impl<'r> Run<'r> {
                     .min(),
             ];
             let Some(at) = next.into_iter().flatten().min().filter(|at| *at <= end) else { return };
+            if deadline == Some(at) && at < sync && self.leave_out(at, sync, end) {
+                continue;
+            }
             steps = if at > self.now.0 { 0 } else { steps + 1 };
             if steps > STEPS_MAX {
                 debug_assert!(false, "the world spins at {}", self.now);
@@ -241,6 +262,24 @@ impl<'r> Run<'r> {
         }
     }
 
+    /// Leaves out the poll that is next, if nothing follows from it but what it asks for. Returns false if something may.
+    fn leave_out(&mut self, at: i64, look: i64, end: i64) -> bool {
+        let (Some(quiet), Some(_)) = (&self.quiet, &self.view) else { return false };
+        let pause = self.input.pauses.get(self.next_pause).map_or(i64::MAX, |(at, _)| *at);
+        let replicas = self.replicas();
+        let queries = &self.queries;
+        let may = |planned: UnixMillis, next: UnixMillis| {
+            planned.0 == at && next.0 <= end.min(pause) && quiet.may_leave_out(queries, replicas, planned, next, look)
+        };
+        if !self.world.leave_out_poll_cycle(&self.key, may) {
+            return false;
+        }
+        let (demand, polls) = quiet.left_out(queries, UnixMillis(at));
+        self.course.polls += polls;
+        self.push_demand(at, demand);
+        true
+    }
+
     /// Passes on what has happened until nothing follows from it any more.
     fn settle(&mut self) {
         self.inbox.extend(self.cluster.echoes.drain(..));
@@ -256,9 +295,13 @@ impl<'r> Run<'r> {
         match command {
             Command::Poll(job) => {
                 self.course.polls += 1;
+                self.course.decided += 1;
                 let now = self.now.0;
-                let cursor = self.queries.iter_mut().find(|(query, _)| *query == job.query).map(|(_, cursor)| cursor);
-                let Some(cursor) = cursor else { return };
+                let Some(place) = self.queries.iter().position(|(query, _)| *query == job.query) else { return };
+                let cursor = &mut self.queries[place].1;
+                if let Some(quiet) = &mut self.quiet {
+                    quiet.take(place, cursor, now);
+                }
                 self.inbox.push_back(Event::Polled(vec![PollDone {
                     id: job.id,
                     asked_after: Duration::ZERO,
@@ -320,6 +363,9 @@ impl<'r> Run<'r> {
     fn pause(&mut self) {
         let due = self.input.pauses.iter().skip(self.next_pause).take_while(|(at, _)| *at <= self.now.0).count();
         self.next_pause += due;
+        if let Some(quiet) = &mut self.quiet {
+            quiet.forget();
+        }
         let Some((_, pause)) = self.next_pause.checked_sub(1).and_then(|at| self.input.pauses.get(at)) else { return };
         if let Some(mut object) = self.cluster.objects.get(&self.key).filter(|object| object.pause != *pause).cloned() {
             object.pause = pause.clone();
@@ -328,7 +374,7 @@ impl<'r> Run<'r> {
     }
 
     fn replicas(&self) -> u32 {
-        self.cluster.workloads.get(&self.id).map_or(0, |workload| workload.replicas)
+        self.course.replicas.last().map_or(0, |(_, replicas)| *replicas)
     }
 
     fn ready(&self) -> u32 {
@@ -337,14 +383,14 @@ impl<'r> Run<'r> {
 
     /// Takes in a change of the target's replicas. Pods that are not ready go first.
     fn note_replicas(&mut self) {
-        let (at, to) = (self.now.0, self.replicas());
-        let from = self.course.replicas.last().map_or(0, |(_, from)| *from);
+        let to = self.cluster.workloads.get(&self.id).map_or(0, |workload| workload.replicas);
+        let (at, from) = (self.now.0, self.replicas());
         if from == to {
             return;
         }
         self.course.replicas.push((at, to));
         if to > from {
-            let ready_at = at + i64::try_from(self.input.model.pod_start.as_millis()).unwrap_or(i64::MAX / 2);
+            let ready_at = at.saturating_add(self.input.start_up.after(from));
             self.starting.extend((from..to).map(|_| ready_at));
         } else {
             let gone = usize::try_from(from - to).unwrap_or(usize::MAX);
@@ -420,11 +466,15 @@ impl<'r> Run<'r> {
 
     fn note_demand(&mut self) {
         let demand = self.view.as_ref().map_or(0.0, |view| demand(view, &self.definition));
+        self.push_demand(self.now.0, demand);
+    }
+
+    fn push_demand(&mut self, at: i64, demand: f64) {
         match self.course.demand.last_mut() {
-            Some((at, last)) if *at == self.now.0 => *last = demand,
+            Some((when, last)) if *when == at => *last = demand,
             #[expect(clippy::float_cmp, reason = "the very same number")]
             Some((_, last)) if *last == demand => {}
-            _ => self.course.demand.push((self.now.0, demand)),
+            _ => self.course.demand.push((at, demand)),
         }
     }
 }

@@ -25,6 +25,9 @@ pub(super) const HOLES_MAX: usize = 10;
 /// Observations of the HPA that the use of cpu and memory is read from, the newest: at 1 kB each 50 MB.
 const OBSERVATIONS_MAX: usize = 50_000;
 
+/// Scale-outs that the pods' start-up time is learnt from, the newest.
+const STARTS_MAX: usize = 1_000;
+
 /// Definitions that are looked through for how long today's spec has been in force.
 const DEFINITIONS_MAX: usize = 257;
 
@@ -39,6 +42,8 @@ pub struct Recorded {
     pub tracks: BTreeMap<SourceId, Track>,
     /// The target's replicas from a time on, beginning before the range if that is known.
     pub replicas: Vec<(i64, u32)>,
+    /// How long the pods of scale-outs took until all were ready, in milliseconds, and from how many replicas they came.
+    pub starts: Vec<(u32, i64)>,
     /// Changes in the range that neither hpalite nor the HPA made.
     pub by_others: usize,
     pub pauses: Vec<(i64, Pause)>,
@@ -89,6 +94,7 @@ fn read(snapshot: &Snapshot<'_>, key: &ObjectKey, range: Range) -> Found<Option<
         samples(snapshot, life.id, early, &mut recorded)?;
         replicas(snapshot, life.id, early, range, &mut recorded)?;
         resources(snapshot, life.id, early, &mut recorded)?;
+        recorded.starts.extend(snapshot.starts(life.id, early, STARTS_MAX)?);
         recorded.syncs.extend(snapshot.hpa_times(life.id, early)?);
         let pauses = snapshot.pauses(life.id, Range { from: i64::MIN, to: range.to })?;
         recorded.pauses.extend(pauses.into_iter().map(|(at, text)| (at, pause(text.as_deref()))));
@@ -96,7 +102,7 @@ fn read(snapshot: &Snapshot<'_>, key: &ObjectKey, range: Range) -> Found<Option<
     // Only the last pause before the range counts.
     let first = recorded.pauses.iter().rposition(|(at, _)| *at <= early.from).unwrap_or(0);
     recorded.pauses.drain(..first);
-    recorded.tracks.values_mut().for_each(Track::sort);
+    recorded.tracks = super::track::join(std::mem::take(&mut recorded.tracks));
     recorded.holes = holes(&recorded.tracks, range);
     Ok(Some(recorded))
 }

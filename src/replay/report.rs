@@ -1,6 +1,7 @@
 //! The result of a replay, as text and as JSON.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -156,10 +157,11 @@ impl Report {
 fn model(error: &ModelError, text: &mut String) {
     let _ = writeln!(
         text,
-        "  replaying today's settings from {} gives {} of {} recorded changes within 15 s, and {} changes in all",
+        "  replaying today's settings from {} gives {} of {} recorded changes within {:.1} s, and {} changes in all",
         at(error.from),
         error.matched_changes,
         error.recorded_changes,
+        Duration::from_millis(u64::try_from(error.within_ms).unwrap_or(0)).as_secs_f64(),
         error.replayed_changes
     );
     let _ = writeln!(

@@ -8,7 +8,8 @@ use crate::store::SampleValue;
 
 const STYLE: Style = Style { width: 100, ascii: false, colour: false };
 const POLL_MS: i64 = 15_000;
-const HOUR_MS: i64 = 3_600_000;
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// 2026-01-01T00:00:00Z.
 const START: i64 = 1_767_225_600_000;
 
@@ -159,6 +160,51 @@ fn a_suggestion_meets_its_goal_as_cheaply_as_it_can() {
     let mut text = String::new();
     strict.write(&mut text);
     assert!(text.contains("--set 'spec.") && text.contains("above target"), "{text}");
+}
+
+/// What is left out changes nothing: a run that decides on every poll goes the same way.
+#[test]
+fn polls_are_left_out_without_a_trace() {
+    let calm = |number: i64| (number % 300 < 150).then_some(if number % 40 < 30 { 25.0 } else { 3.0 });
+    let zero = json!({ "minReplicaCount": 0, "cooldownPeriod": 120, "pollingInterval": 5 });
+    let idle = json!({ "minReplicaCount": 2, "idleReplicaCount": 1, "cooldownPeriod": 60 });
+    let slow = json!({ "pollingInterval": 70, "minReplicaCount": 0 });
+    let often = json!({ "pollingInterval": 4, "maxReplicaCount": 5 });
+    let paused = vec![
+        (START + 40 * MINUTE_MS, Pause { paused: true, ..Pause::default() }),
+        (START + 47 * MINUTE_MS, Pause::default()),
+    ];
+    let mut left_out = 0;
+    let mut compare = |name: &str, recorded: &Recorded, range: Range| {
+        let today = today(ApiGroup::KedaSh, &recorded.manifest).expect("is valid");
+        let replay = Replay::new(recorded, &today, range, Model::default()).expect("has answers");
+        let mut input = replay.input(&today);
+        let some = play(&input, &today.object);
+        input.decides_all = true;
+        let all = play(&input, &today.object);
+        assert_eq!(some.replicas, all.replicas, "{name}");
+        assert_eq!(some.ready, all.ready, "{name}");
+        assert_eq!(some.demand, all.demand, "{name}");
+        assert_eq!(some.polls, all.polls, "{name}");
+        left_out += all.decided - some.decided;
+    };
+    for (name, change) in [("zero", zero), ("idle", idle), ("slow", slow), ("often", often), ("today", json!({}))] {
+        let mut spec = spec();
+        for (key, value) in change.as_object().expect("fields") {
+            spec[key] = value.clone();
+        }
+        spec["triggers"][0]["metadata"]["activationThreshold"] = json!("4");
+        for pauses in [Vec::new(), paused.clone()] {
+            for answer in [sawtooth as fn(i64) -> Option<f64>, calm] {
+                let (mut recorded, range) = recorded(spec.clone(), 2, answer);
+                recorded.pauses.clone_from(&pauses);
+                compare(name, &recorded, range);
+            }
+        }
+    }
+    let (_, week, range) = demo::recorded();
+    compare("the bundled week", &week, Range { to: range.from + 18 * HOUR_MS, ..range });
+    assert!(left_out > 1_000, "{left_out}");
 }
 
 #[test]

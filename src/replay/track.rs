@@ -1,5 +1,6 @@
 //! What one source answered, in the order of time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::scaling::event::{Answer, ErrorClass, Missing, PollError};
@@ -15,11 +16,8 @@ pub struct SourceId {
 }
 
 impl SourceId {
-    /// A query to Prometheus means the same wherever Prometheus is; another server may have moved too, but its query
-    /// does not say what it measures.
     #[must_use]
     pub fn new(kind: &str, server: &str, query: &str) -> Self {
-        let server = if kind == "prometheus" { "" } else { server };
         Self { kind: kind.to_owned(), server: server.to_owned(), query: query.to_owned() }
     }
 
@@ -42,6 +40,45 @@ impl SourceId {
         let (server, query) = source.shown();
         Self::new(kind, &server, &query)
     }
+
+    /// The same query to Prometheus, wherever that is.
+    fn anywhere(&self) -> Option<Self> {
+        (self.kind == "prometheus").then(|| Self::new(&self.kind, "", &self.query))
+    }
+
+    /// Returns the name by which the tracks have what is asked.
+    #[must_use]
+    pub fn among(self, tracks: &BTreeMap<Self, Track>) -> Self {
+        match self.anywhere() {
+            Some(anywhere) if !tracks.contains_key(&self) && tracks.contains_key(&anywhere) => anywhere,
+            _ => self,
+        }
+    }
+}
+
+/// Joins the answers of a query whose Prometheus has moved: it means the same wherever that is, unless several were asked
+/// at the same time. Another server may have moved too, but its query does not say what it measures.
+pub(super) fn join(tracks: BTreeMap<SourceId, Track>) -> BTreeMap<SourceId, Track> {
+    let mut joined: BTreeMap<SourceId, Track> = BTreeMap::new();
+    let mut moved: BTreeMap<SourceId, Vec<(SourceId, Track)>> = BTreeMap::new();
+    for (id, mut track) in tracks {
+        track.sort();
+        match id.anywhere() {
+            Some(anywhere) => moved.entry(anywhere).or_default().push((id, track)),
+            None => drop(joined.insert(id, track)),
+        }
+    }
+    for (anywhere, mut servers) in moved {
+        servers.sort_by_key(|(_, track)| track.first_at());
+        if servers.windows(2).all(|pair| pair[0].1.last_at() <= pair[1].1.first_at()) {
+            let mut all = Track::default();
+            servers.into_iter().for_each(|(_, track)| all.append(track));
+            joined.insert(anywhere, all);
+        } else {
+            joined.extend(servers);
+        }
+    }
+    joined
 }
 
 /// An answer is recorded when it arrives, a moment after the question that a replay asks at the same time as it was
@@ -84,6 +121,22 @@ impl Track {
             }
         };
         self.points.push(Point { at, value, outcome });
+    }
+
+    /// Adds the answers of another track, which are later.
+    fn append(&mut self, later: Self) {
+        if self.is_empty() {
+            *self = later;
+            return;
+        }
+        for point in &later.points {
+            let value = match point.outcome.checked_sub(1).and_then(|at| later.outcomes.get(at as usize)) {
+                None => SampleValue::Number(point.value),
+                Some(outcome) => SampleValue::Outcome(Arc::clone(outcome)),
+            };
+            self.push(point.at, &value);
+        }
+        self.sort();
     }
 
     /// To be called once all answers are there: blocks are not stored by time.
@@ -153,13 +206,26 @@ impl<'t> Cursor<'t> {
     /// Returns the newest answer at a time, which must not be before that of the last call. Where some are missing, the
     /// last one stands.
     pub(super) fn at(&mut self, now: i64) -> Answer {
-        while let Some([this, next]) = self.track.points.get(self.place..self.place + 2) {
+        self.place = self.place_at(now);
+        self.track.answer(self.place)
+    }
+
+    /// Returns the same without going on: the answer's place in the track, and its number; `None` if it has none.
+    pub(super) fn peek(&self, now: i64) -> Option<(usize, f64)> {
+        let place = self.place_at(now);
+        let point = self.track.points.get(place).filter(|point| point.outcome == 0)?;
+        Some((place, point.value))
+    }
+
+    fn place_at(&self, now: i64) -> usize {
+        let mut place = self.place;
+        while let Some([this, next]) = self.track.points.get(place..place + 2) {
             if next.at > now + ANSWER_MS.min((next.at - this.at) / ANSWER_PART) {
                 break;
             }
-            self.place += 1;
+            place += 1;
         }
-        self.track.answer(self.place)
+        place
     }
 
     /// When the next answer comes.
@@ -231,5 +297,25 @@ mod tests {
         assert_eq!(track(&points).holes(), [(19 * 15_000, 40 * 15_000)]);
         let hourly: Vec<(i64, f64)> = (0..9).map(|n| (n * 3_600_000, 1.0)).collect();
         assert_eq!(track(&hourly).holes(), []);
+    }
+
+    #[test]
+    fn a_query_follows_its_prometheus_unless_two_are_asked_at_once() {
+        type Answered<'a> = (&'a str, &'a str, &'a [(i64, f64)]);
+        let at = |server: &str, kind: &str| SourceId::new(kind, server, "load");
+        let of = |points: &[Answered<'_>]| {
+            join(points.iter().map(|(kind, server, points)| (at(server, kind), track(points))).collect())
+        };
+        let moved =
+            of(&[("prometheus", "http://new", &[(3, 3.0)]), ("prometheus", "http://old", &[(1, 1.0), (2, 2.0)])]);
+        assert_eq!(at("http://new", "prometheus").among(&moved), at("", "prometheus"));
+        assert_eq!(at("http://newest", "prometheus").among(&moved), at("", "prometheus"), "a candidate's");
+        let all = &moved[&at("", "prometheus")];
+        assert_eq!((all.first_at(), all.last_at(), all.points.len()), (Some(1), Some(3), 3));
+        let both = of(&[("prometheus", "http://a", &[(1, 1.0), (3, 1.0)]), ("prometheus", "http://b", &[(2, 9.0)])]);
+        assert_eq!(at("http://b", "prometheus").among(&both), at("http://b", "prometheus"));
+        assert_eq!(both[&at("http://b", "prometheus")].points.len(), 1);
+        let others = of(&[("metrics-api", "http://a", &[(1, 1.0)]), ("metrics-api", "http://b", &[(2, 9.0)])]);
+        assert_eq!(others.len(), 2);
     }
 }

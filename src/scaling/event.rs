@@ -473,6 +473,13 @@ pub enum Record {
         to: u32,
         by: Attribution,
     },
+    /// As many pods are ready as a change of replicas asked for, which was recorded with the time `changed_at`.
+    Ready {
+        at: UnixMillis,
+        object: ObjectKey,
+        changed_at: UnixMillis,
+        to: u32,
+    },
     /// A part of the HPA's status changed that explains its decisions.
     Hpa {
         at: UnixMillis,

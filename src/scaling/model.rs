@@ -689,4 +689,6 @@ pub struct Workload {
     pub selector: Option<String>,
     /// Field manager that last changed `spec.replicas`, from managedFields, if known.
     pub replicas_manager: Option<String>,
+    /// `status.readyReplicas`; 0 where nothing shows it, as in a Scale.
+    pub ready: u32,
 }

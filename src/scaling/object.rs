@@ -117,6 +117,8 @@ pub(super) struct Recorded {
     pub(super) scaled: Option<(UnixMillis, u32)>,
     /// A change of replicas whose author is not known yet.
     pub(super) unattributed: Option<Unattributed>,
+    /// Scale-outs whose pods are not all ready yet: when, and to how many; in the order of both.
+    pub(super) starting: Vec<(UnixMillis, u32)>,
 }
 
 /// A change of replicas for which the API server named no author.

@@ -192,6 +192,10 @@ impl Recorder {
                 let id = self.object(prepared, *at, object)?.id;
                 prepared.execute(Sql::AttributeReplicaChange, params![id, at.0, to, by.actor.id()])?;
             }
+            Record::Ready { at, object, changed_at, to } => {
+                let id = self.object(prepared, *at, object)?.id;
+                prepared.execute(Sql::ReadyReplicaChange, params![id, changed_at.0, to, at.0])?;
+            }
             Record::Hpa { at, object, current, desired, conditions, metrics_json } => {
                 let id = self.object(prepared, *at, object)?.id;
                 let conditions = rows::conditions_json(conditions);

@@ -4,8 +4,11 @@
 //! one prepared, and so that tests can prepare all of them on a migrated database and check their query plans.
 
 /// Applied in order, each once; the position (from 1) is the schema's version. Append only.
-pub(crate) const MIGRATIONS: &[&str] =
-    &[include_str!("../../sql/migrations/0001_init.sql"), include_str!("../../sql/migrations/0002_retention.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("../../sql/migrations/0001_init.sql"),
+    include_str!("../../sql/migrations/0002_retention.sql"),
+    include_str!("../../sql/migrations/0003_ready.sql"),
+];
 
 /// Dropped and recreated if they changed, at each start.
 pub(crate) const VIEWS: &[(&str, &str)] = &[
@@ -123,6 +126,8 @@ statements! {
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     AttributeReplicaChange Hot "UPDATE replica_change SET actor = ?4 WHERE object_id = ?1 AND at_unix_ms = ?2 \
         AND to_replicas = ?3 AND source = 'inferred'";
+    ReadyReplicaChange Hot "UPDATE replica_change SET ready_at_unix_ms = ?4 WHERE object_id = ?1 AND at_unix_ms = ?2 \
+        AND to_replicas = ?3";
     InsertHpaConditions Hot "INSERT INTO hpa_conditions (conditions_json) VALUES (?1) ON CONFLICT DO NOTHING";
     InsertHpa Hot "INSERT INTO hpa_observation (object_id, at_unix_ms, current_replicas, desired_replicas, conditions_id, metrics_json) \
         SELECT ?1, ?2, ?3, ?4, id, ?6 FROM hpa_conditions WHERE conditions_json = ?5";
@@ -296,6 +301,9 @@ statements! {
         WHERE object_id = ?1 AND at_unix_ms < ?2 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
     ReplicasBetween Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager FROM replica_change \
         WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms, id";
+    // How long the pods of each scale-out took.
+    StartsBetween Hot "SELECT from_replicas, ready_at_unix_ms - at_unix_ms FROM replica_change \
+        WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 AND ready_at_unix_ms IS NOT NULL ORDER BY at_unix_ms DESC LIMIT ?4";
     DecisionsBetween Hot "SELECT d.at_unix_ms, d.from_replicas, d.to_replicas, d.reason, d.detail, d.triggers_json, \
         d.pause, d.cooldown_until_unix_ms, \
         (SELECT a.id IS NOT NULL FROM action a WHERE a.decision_id = d.id ORDER BY a.id DESC LIMIT 1), \
@@ -324,7 +332,10 @@ statements! {
     HpasBetween Hot "SELECT at_unix_ms, current_replicas, desired_replicas, conditions_json, metrics_json FROM hpa_observation AS h \
         JOIN hpa_conditions AS c ON c.id = conditions_id WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 \
         ORDER BY at_unix_ms DESC, h.id DESC LIMIT ?4";
-    HpaTimesBetween Hot "SELECT at_unix_ms FROM hpa_observation WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms";
+    // A new HPA has an empty status until its controller looks at it.
+    HpaTimesBetween Hot "SELECT at_unix_ms FROM hpa_observation WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 \
+        AND (current_replicas <> 0 OR desired_replicas <> 0 \
+            OR conditions_id IS NOT (SELECT id FROM hpa_conditions WHERE conditions_json = '[]')) ORDER BY at_unix_ms";
     PausesBetween Hot "SELECT at_unix_ms, pause FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms";
     LossesBetween Hot "SELECT from_unix_ms, until_unix_ms, samples, others, cause FROM loss \
         WHERE from_unix_ms <= ?2 AND until_unix_ms >= ?1 ORDER BY from_unix_ms";

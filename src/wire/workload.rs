@@ -28,6 +28,7 @@ pub fn from_slice(json: &[u8]) -> Result<Workload, Unreadable> {
         uid: wire.metadata.uid,
         replicas: wire.spec.replicas.unwrap_or(1),
         selector: wire.spec.selector.map(|selector| selector.text()),
+        ready: wire.status.ready_replicas,
     })
 }
 
@@ -55,6 +56,7 @@ pub fn scale_from_slice(json: &[u8]) -> Result<Scale, Unreadable> {
             replicas: wire.spec.replicas.unwrap_or(0),
             selector: wire.status.selector.filter(|selector| !selector.is_empty()),
             replicas_manager: None,
+            ready: 0,
         },
         resource_version: wire.metadata.resource_version,
         current_replicas: wire.status.replicas,
@@ -82,6 +84,8 @@ struct WireWorkload {
     metadata: WireMetadata,
     #[serde(default, deserialize_with = "or_default")]
     spec: WireSpec,
+    #[serde(default, deserialize_with = "or_default")]
+    status: WireStatus,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +128,13 @@ struct WireMetadata {
 struct WireSpec {
     replicas: Option<u32>,
     selector: Option<Selector>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireStatus {
+    #[serde(default, deserialize_with = "or_default")]
+    ready_replicas: u32,
 }
 
 #[derive(Deserialize)]
@@ -226,6 +237,7 @@ mod tests {
                     {"key": "old", "operator": "DoesNotExist"},
                 ],
             }, "template": {"spec": {}}},
+            "status": {"replicas": 4, "readyReplicas": 3},
         });
         let workload = from_slice(json.to_string().as_bytes()).expect("reads");
         assert_eq!(
@@ -237,6 +249,7 @@ mod tests {
                 replicas: 4,
                 selector: Some("a=1,b=2,tier in (x,y),env notin (dev),live,!old".to_owned()),
                 replicas_manager: Some("hpalite (scale)".to_owned()),
+                ready: 3,
             }
         );
     }

@@ -69,6 +69,8 @@ fn views_show_what_was_written() {
             metrics_json: "[]".into(),
         },
         Record::Replicas { at: at(50), object: web.clone(), from: Some(1), to: 4, by: None, absent: vec![] },
+        Record::Ready { at: at(12_350), object: web.clone(), changed_at: at(50), to: 4 },
+        Record::Ready { at: at(12_350), object: web.clone(), changed_at: at(50), to: 3 },
         Record::Replicas {
             at: at(60),
             object: web.clone(),
@@ -118,12 +120,15 @@ fn views_show_what_was_written() {
         ["s0-prometheus|12.5|1"]
     );
     assert_eq!(
-        rows(&connection, "SELECT from_replicas, to_replicas, actor, source, manager FROM v_replica_change"),
+        rows(
+            &connection,
+            "SELECT from_replicas, to_replicas, actor, source, manager, ready_after_s FROM v_replica_change"
+        ),
         [
-            "9|4|hpa|observed|kube-controller-manager",
-            "4|9|other|observed|kubectl",
-            "1|4|hpa|inferred|null",
-            "0|1|hpalite|inferred|null"
+            "9|4|hpa|observed|kube-controller-manager|null",
+            "4|9|other|observed|kubectl|null",
+            "1|4|hpa|inferred|null|12.3",
+            "0|1|hpalite|inferred|null|null"
         ]
     );
     assert_eq!(

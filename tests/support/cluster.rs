@@ -224,6 +224,7 @@ fn collection(kind: &str, namespace: &str) -> String {
         "event" => ("events.k8s.io/v1", "events"),
         "apiservice" => return format!("/apis/apiregistration.k8s.io/v1/{kind}s"),
         "namespace" => return format!("/api/v1/{kind}s"),
+        "pod" => return format!("/api/v1/namespaces/{namespace}/{kind}s"),
         // plural.group, for kinds that a test defines.
         other => {
             let (plural, group) = other.split_once('.').unwrap_or_else(|| panic!("unknown kind {other}"));

@@ -362,12 +362,16 @@ impl World {
     fn workload_seen(&mut self, gvkr: &Gvkr, workload: Workload) {
         let target = TargetId::of_workload(gvkr, &workload.namespace, &workload.name);
         let before = self.facts.workloads.insert(target.clone(), Box::new((gvkr.clone(), workload.clone())));
-        let same = before.map(|found| found.1).is_some_and(|old| {
+        let before = before.map(|found| found.1);
+        let same = before.as_ref().is_some_and(|old| {
             old.replicas == workload.replicas && old.uid == workload.uid && old.selector == workload.selector
         });
         if !same {
             self.note_replicas(&target, &workload);
             self.mark_target(&target);
+        }
+        if before.is_some_and(|old| old.ready < workload.ready) {
+            self.note_ready(&target, workload.ready);
         }
     }
 

@@ -229,6 +229,8 @@ impl World {
             if let Some((at, _)) = &mut object.recorded.scaled {
                 *at = shift(*at);
             }
+            // Nobody knows how much of the step the pods' start has taken.
+            object.recorded.starting.clear();
             if let Some(waits) = &mut object.recorded.unattributed {
                 waits.due = shift(waits.due);
             }

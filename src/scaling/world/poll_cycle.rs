@@ -29,6 +29,22 @@ impl World {
         }
     }
 
+    /// Leaves out the next poll cycle of an object if `may`, which gets its time and that of the one after it, allows it:
+    /// for a replay, which knows the answers. Returns whether it was left out.
+    pub fn leave_out_poll_cycle(&mut self, key: &ObjectKey, may: impl FnOnce(UnixMillis, UnixMillis) -> bool) -> bool {
+        let Some(at) = self.schedule.planned(key) else { return false };
+        let object =
+            self.objects.get(key).filter(|object| object.poll_cycle.is_none() && object.verdict == Verdict::Good);
+        let Some(definition) = object.and_then(|object| object.polled_definition.as_deref()) else { return false };
+        let interval = definition.polling_interval;
+        let next = next_on_grid(at, interval, self.schedule.phase(key, interval));
+        let is_left_out = may(at, next);
+        if is_left_out {
+            self.schedule.plan(key, next);
+        }
+        is_left_out
+    }
+
     /// Records what the history must have before the process ends: the exact time of last activity, which is recorded
     /// less often than it changes.
     pub fn final_commands(&mut self) -> Vec<Command> {

@@ -18,11 +18,24 @@ const ATTRIBUTION_SETTLES: Duration = Duration::from_secs(10);
 /// The watch shows hpalite's own write within this time.
 const WRITE_ECHOES: Duration = Duration::from_secs(60);
 
+/// Scale-outs that are watched at the same time; what comes on top is not measured.
+const STARTING_MAX: usize = 8;
+
+/// Pods that take longer wait for something that is not their start, such as a node.
+const STARTING_FOR: Duration = Duration::from_hours(1);
+
 impl World {
     /// Records a change of the target's replicas, whoever made it, for every object that scales the target.
     pub(super) fn note_replicas(&mut self, target: &TargetId, workload: &Workload) {
         for key in self.objects.by_target.get(target).to_vec() {
             self.with(&key, |object, work| object.note_replicas_of(workload, work));
+        }
+    }
+
+    /// Records that pods have become ready, for every object that waits for them.
+    pub(super) fn note_ready(&mut self, target: &TargetId, ready: u32) {
+        for key in self.objects.by_target.get(target).to_vec() {
+            self.with(&key, |object, work| object.note_ready_of(ready, work));
         }
     }
 }
@@ -44,6 +57,7 @@ impl Object {
         if from == Some(to) {
             return;
         }
+        self.await_pods(from, to, work);
         // A scale to zero leaves no trace in managedFields, since the field is omitted when it is 0. If a write of this
         // very number is in flight, the change was ours.
         let is_ours = self.scaling.as_ref().is_some_and(|scaling| scaling.to == to);
@@ -72,6 +86,29 @@ impl Object {
         work.outbox.record(Record::Replicas { at: work.now, object: self.spec.key.clone(), from, to, by, absent });
         if !is_another_s {
             self.report_silence(from.unwrap_or(to), to, work);
+        }
+    }
+
+    /// After a scale-out its pods start; a scale-in takes those first that are not ready.
+    fn await_pods(&mut self, from: Option<u32>, to: u32, work: &Work<'_>) {
+        let starting = &mut self.recorded.starting;
+        starting.retain(|(at, count)| *count <= to && at.plus(STARTING_FOR) >= work.now);
+        let ready = work.facts.workloads.get(&self.target_id).map(|found| found.1.ready);
+        let is_start = from.is_some_and(|from| from < to) && ready.is_some_and(|ready| ready < to);
+        if is_start && starting.len() < STARTING_MAX {
+            starting.push((work.now, to));
+        }
+    }
+
+    fn note_ready_of(&mut self, ready: u32, work: &mut Work<'_>) {
+        let done = self.recorded.starting.iter().take_while(|(_, to)| *to <= ready).count();
+        for (changed_at, to) in self.recorded.starting.drain(..done) {
+            if changed_at.plus(STARTING_FOR) >= work.now {
+                work.outbox.record(Record::Ready { at: work.now, object: self.spec.key.clone(), changed_at, to });
+            }
+        }
+        if self.recorded.starting.is_empty() {
+            self.recorded.starting = Vec::new();
         }
     }
 

@@ -194,6 +194,14 @@ impl<'c> Snapshot<'c> {
         Ok(())
     }
 
+    /// Returns how long the pods of scale-outs took until all were ready, newest first: from how many replicas, and
+    /// milliseconds. A file of before that was recorded has none.
+    pub fn starts(&self, object: i64, range: Range, rows_max: usize) -> Found<Vec<(u32, i64)>> {
+        let Ok(mut statement) = self.connection.prepare(Sql::StartsBetween.text()) else { return Ok(Vec::new()) };
+        let bounds = params![object, range.from, range.to, limit(rows_max)];
+        statement.query_map(bounds, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    }
+
     /// Returns decisions, newest first.
     pub fn decisions(&self, object: i64, range: Range, rows_max: usize) -> Found<Vec<DecisionRow>> {
         self.all(Sql::DecisionsBetween, params![object, range.from, range.to, limit(rows_max)], decision_row)
@@ -204,7 +212,7 @@ impl<'c> Snapshot<'c> {
         self.all(Sql::HpasBetween, params![object, range.from, range.to, limit(rows_max)], hpa_row)
     }
 
-    /// Returns when the HPA's status was seen to change, oldest first.
+    /// Returns when the HPA's controller was seen to change its status, oldest first.
     pub fn hpa_times(&self, object: i64, range: Range) -> Found<Vec<i64>> {
         self.all(Sql::HpaTimesBetween, [object, range.from, range.to], |row| row.get(0))
     }

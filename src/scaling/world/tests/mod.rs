@@ -57,6 +57,7 @@ fn workload(name: &str, replicas: u32) -> Workload {
         replicas,
         selector: Some(format!("app={name}")),
         replicas_manager: None,
+        ready: 0,
     }
 }
 

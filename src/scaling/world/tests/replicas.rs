@@ -167,3 +167,54 @@ fn decisions(rig: &Rig) -> Vec<String> {
     };
     rig.records.iter().filter_map(of).collect()
 }
+
+/// Start-up times in seconds as recorded, each with the count that was waited for.
+fn starts(rig: &Rig) -> Vec<(u32, u64)> {
+    let of = |record: &Record| match record {
+        Record::Ready { at, changed_at, to, .. } => Some((*to, at.since(*changed_at).as_secs())),
+        _ => None,
+    };
+    rig.records.iter().filter_map(of).collect()
+}
+
+#[test]
+fn the_start_of_pods_is_measured_and_asks_for_nothing() {
+    let mut rig = shop(2, 5.0, |_| {});
+    rig.seconds(100);
+    let show = |rig: &mut Rig, replicas, ready| {
+        let by = Some("kube-controller-manager".to_owned());
+        let found = Workload { replicas_manager: by, ready, ..workload("web", replicas) };
+        rig.cluster.put_workload(&deployment(), found);
+    };
+    // What is ready before the scale-out was not started by it.
+    show(&mut rig, 2, 1);
+    show(&mut rig, 2, 2);
+    rig.seconds(1);
+    assert_eq!(starts(&rig), []);
+    show(&mut rig, 4, 2);
+    rig.seconds(10);
+    // Another scale-out while the pods of the first start, and one pod that is ready soon.
+    show(&mut rig, 6, 3);
+    rig.seconds(10);
+    let writes = rig.writes.len();
+    show(&mut rig, 6, 5);
+    rig.seconds(10);
+    assert_eq!(starts(&rig), [(4, 20)]);
+    show(&mut rig, 6, 6);
+    rig.seconds(1);
+    assert_eq!(starts(&rig), [(4, 20), (6, 20)]);
+    // Pods that stop being ready and come back are no start, nor are those that a scale-in took.
+    show(&mut rig, 6, 4);
+    show(&mut rig, 6, 6);
+    show(&mut rig, 9, 6);
+    show(&mut rig, 6, 6);
+    show(&mut rig, 6, 9);
+    rig.seconds(1);
+    // A pod that comes after hours waited for something else.
+    show(&mut rig, 7, 6);
+    rig.seconds(4_000);
+    show(&mut rig, 7, 7);
+    rig.seconds(1);
+    assert_eq!(starts(&rig), [(4, 20), (6, 20)]);
+    assert_eq!(rig.writes.len(), writes);
+}
