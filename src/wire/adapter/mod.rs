@@ -234,8 +234,7 @@ impl Rule {
         if self.filters.iter().any(|(pattern, wanted)| pattern.matches(series) != *wanted) {
             return None;
         }
-        let captures = self.name.find(series)?;
-        Some(self.name.expand(&self.name_as, &captures)).filter(|name| !name.is_empty())
+        self.name.expand(&self.name_as, series).filter(|name| !name.is_empty())
     }
 
     /// Returns the label that holds the name of an object of this resource.
@@ -551,7 +550,7 @@ metricsQuery: '<<.Series>>{x="<<index .LabelValuesByName "ns">>",<<.LabelMatcher
             (
                 "seriesQuery: a\n  metricsQuery: b\n  seriesFilters: [{is: '('}]",
                 "rules[0].seriesFilters[0].is",
-                "without its )",
+                "is no regular expression",
             ),
             ("seriesQuery: a\n  metricsQuery: b\n  name: {matches: (a)(b)}", "rules[0].name.as", "2 groups"),
             ("seriesQuery: a\n  metricsQuery: b\n  name: {match: a}", "rules[0].name.match", "is not known"),
