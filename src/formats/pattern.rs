@@ -87,7 +87,12 @@ mod tests {
         for (pattern, template, text, expected) in [
             ("^(.*)_total$", "$1", "http_requests_total", Some("http_requests")),
             ("^(.*?)_total", "$1", "a_total_total_x", Some("a")),
-            ("^container_(.*)_seconds_total$", "${1}_rate", "container_cpu_usage_seconds_total", Some("cpu_usage_rate")),
+            (
+                "^container_(.*)_seconds_total$",
+                "${1}_rate",
+                "container_cpu_usage_seconds_total",
+                Some("cpu_usage_rate"),
+            ),
             ("_total$", "$0", "http_requests", None),
             ("a|ab", "$0", "ab", Some("a")),
             ("(?P<x>[a-c]+)-(?<y>[^-]*)", "$y.$x", "abc-d", Some("d.abc")),
