@@ -133,6 +133,7 @@ pub mod formats;
 pub mod history;
 #[cfg(target_os = "linux")]
 pub mod http;
+#[cfg(target_os = "linux")]
 pub mod identity;
 pub mod kube;
 pub mod logfmt;
@@ -145,6 +146,7 @@ pub mod plugin;
 pub mod polling;
 #[cfg(target_os = "linux")]
 pub mod prometheus;
+#[cfg(target_os = "linux")]
 mod queues;
 mod random;
 pub mod replay;

@@ -298,6 +298,56 @@ fn no_modules_form_a_circle() {
     assert!(circles.is_empty(), "{}", circles.join("\n"));
 }
 
+const ON_LINUX: &str = "#[cfg(target_os = \"linux\")]";
+
+/// Removes the items that exist on Linux alone.
+fn elsewhere(code: &str) -> String {
+    let mut parts = code.split(ON_LINUX);
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut depth = 0;
+        let end = part.char_indices().find(|(_, c)| {
+            depth += i32::from(*c == '{') - i32::from(*c == '}');
+            depth == 0 && (*c == ';' || *c == '}')
+        });
+        rest.push_str(&part[end.map_or(part.len(), |(at, _)| at + 1)..]);
+    }
+    rest
+}
+
+/// The commands of persons are built for systems without the modules of the daemon.
+#[test]
+fn what_every_system_has_does_without_linux() {
+    let modules = modules();
+    // Names the modules that are declared in a file for Linux alone.
+    let of_linux = |code: &str| -> Vec<String> {
+        let declared = code.split(ON_LINUX).skip(1).filter_map(|rest| {
+            let rest = rest.trim_start().trim_start_matches("pub ").strip_prefix("mod ")?;
+            Some(rest.split(';').next()?.to_owned())
+        });
+        declared.collect()
+    };
+    let root = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let at_the_top = of_linux(&root);
+    assert!(at_the_top.contains(&"polling".to_owned()), "{at_the_top:?}");
+    let is_of_linux = |module: &Module| {
+        at_the_top.contains(&module[0])
+            || (1..module.len()).any(|to| {
+                let parent = modules.get(&module[..to]).map(String::as_str).unwrap_or_default();
+                of_linux(parent).contains(&module[to])
+            })
+    };
+    let mut wrong = Vec::new();
+    for (module, code) in modules.iter().filter(|(module, _)| !is_of_linux(module)) {
+        for path in paths(module, &elsewhere(code)) {
+            if path.first().is_some_and(|first| at_the_top.contains(first) && first != "doctor") {
+                wrong.push(format!("{} needs {}", module.join("::"), path.join("::")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "on other systems there is no such module:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn paths_are_read() {
     let module = ["a".to_owned(), "b".to_owned()];
