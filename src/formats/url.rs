@@ -7,7 +7,7 @@ use ureq::http::Uri;
 
 use crate::encode::{base64_encode, escape, percent_decode};
 
-/// The parts of an absolute http(s) URL.
+/// The parts of an absolute URL, of http or https if nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     /// In lower case.
@@ -30,11 +30,19 @@ impl Url {
     /// What is wrong with it, as the end of a sentence that begins with the text. Quotes nothing of the text, which may
     /// hold a password.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_of(&["http", "https"], text)
+    }
+
+    /// As [`Self::parse`], for a URL with one of these schemes.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_of(schemes: &[&str], text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err("is not a URL".to_owned());
         };
-        if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-            return Err("is not an http or https URL".to_owned());
+        if !schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            return Err(format!("is not an {} URL", schemes.join(" or ")));
         }
         if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err("contains a blank".to_owned());

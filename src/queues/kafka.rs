@@ -30,10 +30,6 @@ const SCHEME: &str = "kafka";
 type Partitions<'a> = Vec<(&'a str, Vec<i32>)>;
 
 impl Node {
-    fn fails(&self, class: ErrorClass, what: impl AsRef<str>) -> PollError {
-        failed(class, format!("{} {}", self.name, what.as_ref()))
-    }
-
     fn strange(&self) -> PollError {
         self.fails(ErrorClass::Response, "does not answer as Kafka does")
     }

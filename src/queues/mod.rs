@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod amqp;
 mod azure_servicebus;
 mod cloudwatch;
 mod kafka;
@@ -159,6 +160,10 @@ impl Node {
     fn new(scheme: &str, host: &str, port: u16) -> Self {
         let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         Self { name: format!("{scheme}://{shown}:{port}"), host: host.to_owned(), port }
+    }
+
+    fn fails(&self, class: ErrorClass, what: impl AsRef<str>) -> PollError {
+        failed(class, format!("{} {}", self.name, what.as_ref()))
     }
 
     /// Reads what a server says about another; an IPv6 address may have no brackets.

@@ -1,14 +1,16 @@
-//! RabbitMQ: messages and rates of a queue, by the management API.
+//! RabbitMQ: messages and rates of a queue, by the management API, or by AMQP its messages alone.
 
 use serde::Deserialize;
 
-use super::{Poll, get_request};
+use super::amqp::{self, Question};
+use super::{Node, Poll, get_request, host_port};
 use crate::encode::{base64_encode, escape, escape_segment, percent_decode};
 use crate::formats::url::Url;
 use crate::polling::failed;
 use crate::polling::request::Header;
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{AuthMode, AzureCloud, QueueOperation, RabbitMqSource};
+use crate::scaling::queue::RABBITMQ_SCHEMES;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -40,15 +42,19 @@ struct Page {
 
 pub(super) fn ask(poll: &Poll<'_>, source: &RabbitMqSource) -> Result<f64, PollError> {
     let host = poll.given(source.host.as_deref(), &["host"]).ok_or_else(|| poll.missing("host"))?;
-    let url = Url::parse(host).map_err(|why| {
-        let amqp =
-            if host.starts_with("amqp") { ": write that of the management API, http://host:15672/vhost" } else { "" };
-        poll.auth.fault(&format!("parameter host {why}{amqp}"))
-    })?;
-    if poll.auth.optional("protocol").is_some_and(|protocol| protocol == "amqp") {
-        return Err(poll.auth.fault("parameter protocol amqp is not supported, so write http"));
+    let url = Url::parse_of(&RABBITMQ_SCHEMES, host);
+    let url = url.map_err(|why| poll.auth.fault(&format!("parameter host {why}")))?;
+    let is_amqp = url.scheme.starts_with("amqp");
+    if let Some(protocol) = poll.auth.optional("protocol")
+        && (protocol == "amqp" && !is_amqp || protocol == "http" && is_amqp)
+    {
+        let message = format!("parameter protocol is {protocol}, and host has the scheme {}", url.scheme);
+        return Err(poll.auth.fault(&message));
     }
     let vhost = poll.given(source.vhost.as_deref(), &["vhostName"]);
+    if is_amqp {
+        return by_amqp(poll, source, &url, vhost);
+    }
     let asked = format!("{}{}", url.server(), path(&url, vhost, source));
     let query = source.regex.map_or(String::new(), |regex| {
         let (name, size) = (escape(&source.queue), regex.page_size);
@@ -82,6 +88,41 @@ pub(super) fn ask(poll: &Poll<'_>, source: &RabbitMqSource) -> Result<f64, PollE
     } else {
         Err(failed(ErrorClass::Response, format!("{asked} has no finite number")))
     }
+}
+
+fn by_amqp(poll: &Poll<'_>, source: &RabbitMqSource, url: &Url, vhost: Option<&str>) -> Result<f64, PollError> {
+    if source.needs_management_api() {
+        return Err(poll.auth.fault(
+            "parameter host is of AMQP, by which only QueueLength is known, of one queue and without excludeUnacknowledged: \
+             name the management API",
+        ));
+    }
+    let is_encrypted = url.scheme == "amqps";
+    let port = url.port.unwrap_or(if is_encrypted { 5671 } else { 5672 });
+    let place = format!("{}:{port}", url.host);
+    let (host, port) = host_port(&place).ok_or_else(|| poll.auth.fault("parameter host names no host"))?;
+    let decoded = |text: &str| String::from_utf8_lossy(&percent_decode(text)).into_owned();
+    let (user, password) = match (poll.auth.optional("username"), poll.auth.optional("password")) {
+        (Some(user), Some(password)) => (user.to_owned(), password.to_owned()),
+        (None, None) => {
+            let given = url.user.as_deref().unwrap_or("guest:guest");
+            let (user, password) = given.split_once(':').unwrap_or((given, ""));
+            (decoded(user), decoded(password))
+        }
+        _ => return Err(poll.auth.fault("parameters username and password go together")),
+    };
+    let written = decoded(url.path.trim_start_matches('/'));
+    amqp::ready(
+        poll,
+        &Question {
+            node: &Node::new(&url.scheme, host, port),
+            tls: is_encrypted.then(|| poll.tls(source.unsafe_ssl)).transpose()?,
+            user: &user,
+            password: &password,
+            vhost: vhost.unwrap_or(if written.is_empty() { "/" } else { &written }),
+            queue: &source.queue,
+        },
+    )
 }
 
 fn headers(poll: &Poll<'_>, url: &Url) -> Result<Vec<Header>, PollError> {

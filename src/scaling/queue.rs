@@ -134,7 +134,7 @@ pub struct NatsSource {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RabbitMqSource {
     pub server: Server,
-    /// `http(s)://host:port/path/vhost`, if the metadata have it.
+    /// `http(s)://host:port/path/vhost` or `amqp(s)://host:port/vhost`, if the metadata have it.
     pub host: Option<String>,
     pub vhost: Option<String>,
     pub queue: String,
@@ -146,6 +146,17 @@ pub struct RabbitMqSource {
     pub activation: Exact,
     pub unsafe_ssl: bool,
     pub timeout: Option<Duration>,
+}
+
+/// Of the management API, and of AMQP.
+pub const RABBITMQ_SCHEMES: [&str; 4] = ["http", "https", "amqp", "amqps"];
+
+impl RabbitMqSource {
+    /// Returns whether more is asked than AMQP knows: the messages of one queue that are ready.
+    #[must_use]
+    pub fn needs_management_api(&self) -> bool {
+        self.regex.is_some() || self.excludes_unacknowledged || self.measure != QueueMeasure::Length
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

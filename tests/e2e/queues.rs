@@ -13,7 +13,7 @@ use super::case::Case;
 use crate::prometheus::credentials::FakeSource;
 use crate::prometheus::poller::asker;
 use crate::prometheus::queues::{ask, given};
-use crate::support::cluster::try_http_get;
+use crate::support::cluster::{try_http_get, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply, Request};
 use crate::support::kafka::{self, Kafka};
 use crate::support::prometheus::Prometheus;
@@ -170,6 +170,31 @@ fn replicas_follow_queues_and_databases() {
         rabbit.call("DELETE", "/queues/%2F/orders/contents", &json!({}));
         rabbit.publish(count);
     });
+    rabbit.publish(7);
+    by_amqp(&rabbit);
+}
+
+/// The queue `orders` has seven messages.
+fn by_amqp(rabbit: &RabbitMq) {
+    let host = format!("amqp://127.0.0.1:{}", rabbit.amqp);
+    let metadata = json!({ "host": host, "queueName": "orders", "protocol": "amqp" });
+    let ask = |change: Value, password: &str| {
+        asked("rabbitmq", &with(metadata.clone(), &change), &[("username", "guest"), ("password", password)])
+    };
+    assert_eq!(ask(json!({}), "guest"), Ok(7.0));
+    assert_eq!(ask(json!({ "vhostName": "/" }), "guest"), Ok(7.0));
+    let unencrypted = format!("amqps://127.0.0.1:{}", rabbit.amqp);
+    for (change, password, words) in [
+        (json!({}), "wrong", "refuses the credentials of the authentication"),
+        (json!({ "queueName": "none" }), "guest", "has no queue none in virtual host /"),
+        (json!({ "host": format!("{host}/none") }), "guest", "has no virtual host none that the user may use"),
+        (json!({ "host": format!("amqp://127.0.0.1:{}", rabbit.management) }), "guest", "without a complete answer"),
+        (json!({ "host": unencrypted }), "guest", "amqps://127.0.0.1:"),
+        (json!({ "host": "amqp://127.0.0.1:1" }), "guest", "connection refused"),
+    ] {
+        let error = ask(change, password).unwrap_err();
+        assert!(error.contains(words) && !error.contains("wrong"), "{words}: {error}");
+    }
 }
 
 /// Asks as a trigger of this type does, and returns the number or what is said.
@@ -358,8 +383,35 @@ fn replicas_follow_streams_and_lists_of_clusters_and_masters() {
     });
 }
 
-/// Answers as the parts of Azure's Service Bus, Graphite and InfluxDB do that are asked, if the request proves the right to it.
+/// Answers as the parts of Amazon's SQS and CloudWatch, Azure's Service Bus, Graphite, InfluxDB and Loki do that are asked,
+/// if the request proves the right to it.
 fn http_sources(request: &Request, load: usize) -> Reply {
+    let keys = [Known { id: "AKIDSHOP", secret: "sesame", session: None }];
+    if request.header("x-amz-target").is_some() {
+        return match verify(request, "sqs", &keys) {
+            Ok(()) if request.body.contains("123/orders") => {
+                let attributes = json!({ "ApproximateNumberOfMessages": load.to_string(),
+                    "ApproximateNumberOfMessagesNotVisible": "0" });
+                Reply::json(&json!({ "Attributes": attributes }).to_string())
+            }
+            Ok(()) => Reply::status(400, r#"{"__type":"com.amazonaws.sqs#QueueDoesNotExist"}"#),
+            Err(_) => Reply::status(403, r#"{"__type":"com.amazon.coral.service#InvalidSignatureException"}"#),
+        };
+    }
+    if request.body.starts_with("Action=GetMetricData&") {
+        let error = "<ErrorResponse><Error><Code>SignatureDoesNotMatch</Code></Error></ErrorResponse>";
+        let results = format!("<member><Id>q1</Id><Values><member>{load}</member></Values></member>");
+        return match verify(request, "monitoring", &keys) {
+            Ok(()) => Reply::status(
+                200,
+                &format!(
+                    "<GetMetricDataResponse><GetMetricDataResult><MetricDataResults>{results}</MetricDataResults>\
+                     </GetMetricDataResult></GetMetricDataResponse>"
+                ),
+            ),
+            Err(_) => Reply::status(403, error),
+        };
+    }
     let path = request.target.split('?').next().unwrap_or_default();
     let authorization = request.header("authorization").unwrap_or_default();
     let entry = |kind: &str| {
@@ -375,6 +427,12 @@ fn http_sources(request: &Request, load: usize) -> Reply {
             }
             _ => Reply::json("[]"),
         },
+        "/loki/api/v1/query" if request.header("x-scope-orgid") != Some("shop") => Reply::status(401, "no org id"),
+        "/loki/api/v1/query" => {
+            let vector = json!([{ "metric": {}, "value": [1, load.to_string()] }]);
+            let data = json!({ "resultType": "vector", "result": vector });
+            Reply::json(&json!({ "status": "success", "data": data }).to_string())
+        }
         "/api/v2/query" if authorization != "Token sesame" => Reply::status(401, "{}"),
         "/api/v2/query" if request.target != "/api/v2/query?org=shop" => Reply::status(404, "{}"),
         "/api/v2/query" => Reply::status(200, &format!(",result,table,_value\r\n,_result,0,{load}\r\n\r\n")),
@@ -442,6 +500,95 @@ fn replicas_follow_what_is_asked_over_http() {
         dead: json!({ "serverAddress": "http://127.0.0.1:1" }),
     };
     goes_from_zero_up_and_back(&kind, &|count| *load.lock().unwrap() = count);
+
+    let url = server.url();
+    let connection = connection("sesame");
+    let keys = json!({ "awsAccessKeyID": "AKIDSHOP", "awsSecretAccessKey": "sesame" });
+    go_from_zero_up_and_back_together(
+        &[
+            (
+                "azure-servicebus",
+                json!({ "queueName": "orders", "messageCount": "5" }),
+                json!({ "connection": connection }),
+            ),
+            ("influxdb", influx, json!({ "authToken": "sesame" })),
+            (
+                "loki",
+                json!({ "serverAddress": url, "query": "sum(rate({app=\"web\"}[1m]))", "threshold": "5", "tenantName": "shop" }),
+                json!({}),
+            ),
+            (
+                "aws-sqs-queue",
+                json!({ "queueURL": format!("{url}/123/orders"), "awsRegion": "eu-west-1", "awsEndpoint": url,
+                    "queueLength": "5" }),
+                keys.clone(),
+            ),
+            (
+                "aws-cloudwatch",
+                json!({ "namespace": "AWS/SQS", "metricName": "Waiting", "dimensionName": "QueueName",
+                    "dimensionValue": "orders", "targetMetricValue": "5", "minMetricValue": "0", "awsRegion": "eu-west-1",
+                    "awsEndpoint": url }),
+                keys,
+            ),
+        ],
+        &|count| *load.lock().unwrap() = count,
+    );
+}
+
+/// Types of triggers, each with metadata for five a replica and the secret parameters of its authentication. A wrong
+/// parameter is told first, and moves nothing.
+fn go_from_zero_up_and_back_together(kinds: &[(&str, Value, Value)], fill: Fill<'_>) {
+    let case = Case::new("sources");
+    let secret = |kind: &str, data: Value| {
+        case.apply(
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": kind, "namespace": case.namespace },
+            "stringData": data }),
+        );
+    };
+    fill(0);
+    for (kind, metadata, parameters) in kinds {
+        case.cluster.deployment(&case.namespace, kind, 0);
+        let names: Vec<&String> = parameters.as_object().unwrap().keys().collect();
+        let mut trigger = json!({ "type": kind, "metadata": metadata });
+        if let Some(last) = names.last() {
+            let wrong = parameters[*last].as_str().unwrap().replace("sesame", "open");
+            secret(kind, with(parameters.clone(), &json!({ *last: wrong })));
+            let references: Vec<Value> =
+                names.iter().map(|name| json!({ "parameter": name, "name": kind, "key": name })).collect();
+            case.apply(json!({ "apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication",
+                "metadata": { "name": kind, "namespace": case.namespace }, "spec": { "secretTargetRef": references } }));
+            trigger["authenticationRef"] = json!({ "name": kind });
+        }
+        case.scale(kind, json!({ "scaleTargetRef": { "name": kind }, "triggers": [trigger] }));
+    }
+    let events = |kind: &str, words: &str| {
+        wait_seeing(&format!("{kind} to be told of {words}"), || {
+            let events = case.cluster.events(&case.namespace, kind);
+            let is_told = events.iter().any(|(_, reason, note)| reason == "KEDAScalerFailed" && note.contains(words));
+            is_told.then_some(()).ok_or_else(|| format!("{events:?}"))
+        });
+    };
+    for (kind, _, parameters) in kinds.iter().filter(|(.., parameters)| *parameters != json!({})) {
+        events(kind, "answered status 40");
+        assert_eq!(case.cluster.replicas(&case.namespace, kind), Some(0), "{kind}");
+        secret(kind, parameters.clone());
+    }
+    let all_have = |replicas: i64| {
+        for (kind, ..) in kinds {
+            wait_seeing(&format!("{kind} at {replicas}"), || {
+                let found = case.cluster.replicas(&case.namespace, kind);
+                let seen = || format!("{found:?} {:?}", case.cluster.events(&case.namespace, kind));
+                (found == Some(replicas)).then_some(()).ok_or_else(seen)
+            });
+        }
+    };
+    for kind in kinds.iter().map(|(kind, ..)| kind) {
+        case.wait_for_condition_of(kind, "Active", "False", "ScalerNotActive");
+    }
+    fill(15);
+    all_have(3);
+    fill(0);
+    all_have(0);
 }
 
 #[test]

@@ -246,8 +246,8 @@ fn a_loki_and_a_rabbitmq_are_asked_over_http() {
     assert_eq!(ask(&asker, rabbit("or/ders"), given(&[("host", &host)])), Answer::Value(4.0));
     let gone = ask(&asker, rabbit("gone"), given(&[("host", &host)]));
     assert_failed(gone, ErrorClass::Status, &format!("{} has no queue gone", fake.url()));
-    let amqp = ask(&asker, rabbit("gone"), given(&[("host", "amqp://u:secret@rabbit/")]));
-    assert_failed(amqp, ErrorClass::Authentication, "write that of the management API");
+    let other = ask(&asker, rabbit("gone"), given(&[("host", "stomp://u:secret@rabbit/")]));
+    assert_failed(other, ErrorClass::Authentication, "parameter host is not an http or https or amqp or amqps URL");
 }
 
 #[test]

@@ -193,17 +193,18 @@ pub(crate) struct RabbitMq {
     _epmd: Program,
     folder: TempDir,
     pub(crate) management: u16,
+    pub(crate) amqp: u16,
 }
 
 impl RabbitMq {
     /// Starts, and goes on before it serves, since it takes some seconds. User `guest` has a password of its own.
     pub(crate) fn start() -> Self {
-        let (folder, management, epmd) = (tempfile::tempdir().unwrap(), free_port(), free_port());
+        let folder = tempfile::tempdir().unwrap();
+        let [management, amqp, epmd] = [free_port(), free_port(), free_port()];
         let at = |name: &str| folder.path().join(name);
         let config = format!(
-            "listeners.tcp.1 = 127.0.0.1:{}\nmanagement.tcp.port = {management}\nmanagement.tcp.ip = 127.0.0.1\n\
-             collect_statistics_interval = 1000\n",
-            free_port()
+            "listeners.tcp.1 = 127.0.0.1:{amqp}\nmanagement.tcp.port = {management}\nmanagement.tcp.ip = 127.0.0.1\n\
+             collect_statistics_interval = 1000\n"
         );
         fs::write(at("rabbitmq.conf"), config).unwrap();
         fs::write(at("plugins"), "[rabbitmq_management].").unwrap();
@@ -224,7 +225,7 @@ impl RabbitMq {
             command.env(format!("RABBITMQ_{name}"), at(file));
         }
         let program = start(&mut command);
-        Self { _program: program, _epmd: epmd, folder, management }
+        Self { _program: program, _epmd: epmd, folder, management, amqp }
     }
 
     /// Sends a request to the management API, waiting until it serves.

@@ -8,6 +8,7 @@ use crate::formats::url::Url;
 use crate::scaling::model::{
     Exact, OnMissing, Query, QueueMeasure, QueueOperation, QueueRegex, RabbitMqSource, Source,
 };
+use crate::scaling::queue::RABBITMQ_SCHEMES;
 
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "rabbitmq",
@@ -15,8 +16,9 @@ pub(super) const TYPE: TriggerType = TriggerType {
         Row {
             parameters: &["host", "hostFromEnv"],
             default: "required",
-            meaning: "URL of the management API with the virtual host at its end, `http://rabbitmq.shop:15672/vhost`; here, in a \
-                      variable of the workload, or as parameter `host` of the `authenticationRef`",
+            meaning: "URL of the management API, `http://rabbitmq.shop:15672/vhost`, or of AMQP, `amqp://rabbitmq.shop:5672/vhost`, \
+                      with the virtual host at its end; here, in a variable of the workload, or as parameter `host` of the \
+                      `authenticationRef`",
         },
         Row { parameters: &["queueName"], default: "required", meaning: "the queue" },
         Row {
@@ -41,7 +43,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
             meaning: "above this the trigger is active; with `MessageRate` also while so many messages wait",
         },
         Row { parameters: &["vhostName"], default: "–", meaning: "virtual host, in place of that of `host`" },
-        Row { parameters: &["protocol"], default: "`auto`", meaning: "`auto` or `http`" },
+        Row { parameters: &["protocol"], default: "`auto`", meaning: "that of `host`: `auto`, `http` or `amqp`" },
         Row { parameters: &["useRegex"], default: "false", meaning: "`queueName` is a regular expression" },
         Row {
             parameters: &["operation"],
@@ -89,8 +91,8 @@ const PAGE_MAX: u32 = 500;
 fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     let parameters = &context.parameters;
     context.refuse_keda_1(report)?;
+    protocol(context, report)?;
     let host = host(context, report);
-    protocol(context, report);
     let queue = parameters.required("queueName", "write the name of the queue", report);
     let (measure, threshold) = measure(context, report);
     let activation = parameters.number("activationValue", report);
@@ -112,9 +114,9 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
         page_size: page_size.ok()?.unwrap_or(100),
     };
     let activation = activation.ok()?.unwrap_or(0.0);
-    let server = host.as_deref().and_then(|host| Url::parse(host).ok()).map(|url| url.server());
+    let url = host.as_deref().and_then(|host| Url::parse_of(&RABBITMQ_SCHEMES, host).ok());
     let source = RabbitMqSource {
-        server: context.server("rabbitmq", server),
+        server: context.server("rabbitmq", url.as_ref().map(Url::server)),
         host,
         vhost: parameters.get("vhostName").map(str::to_owned),
         queue: queue.to_owned(),
@@ -125,6 +127,11 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
         unsafe_ssl: unsafe_ssl.ok()?.unwrap_or(false),
         timeout: timeout.ok()?,
     };
+    if source.needs_management_api() && url.is_some_and(|url| url.scheme.starts_with("amqp")) {
+        let message = "is of AMQP, by which only QueueLength is known, of one queue and without excludeUnacknowledged";
+        parameters.problem("host", message, "write the URL of the management API", report);
+        return None;
+    }
     Some(Parsed::External(External {
         metric_name: format!("s{}-{}", context.index, normalized(&format!("rabbitmq-{}", escape(queue)))).into(),
         metric_type: metric_type?,
@@ -136,21 +143,24 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
 }
 
 fn host(context: &Context<'_>, report: &mut Diagnostics) -> Result<Option<String>, ()> {
-    const FIX: &str = "write the URL of the management API, such as \"http://rabbitmq.shop:15672/vhost\"";
+    const FIX: &str = "write the URL of the management API or of AMQP, such as \"http://rabbitmq.shop:15672/vhost\"";
     let parameters = &context.parameters;
     let Some(text) = context.placed("host", FIX, report)? else {
         return Ok(None);
     };
-    let reason = match Url::parse(&text) {
+    let reason = match Url::parse_of(&RABBITMQ_SCHEMES, &text) {
         Ok(url) => {
+            let protocol = parameters.get("protocol").filter(|protocol| *protocol != "auto");
+            if let Some(protocol) = protocol.filter(|protocol| !url.scheme.starts_with(protocol)) {
+                let message = format!("is {}, and host has the scheme {}", quoted(protocol), url.scheme);
+                parameters.problem("protocol", message, "remove it: the scheme of host says what is spoken", report);
+                return Err(());
+            }
             if url.user.is_some() {
                 let message = "contains credentials, which everybody who reads the object sees";
                 report.warn(parameters.path("host"), message, "give username and password by a TriggerAuthentication");
             }
             return Ok(Some(text));
-        }
-        Err(_) if text.starts_with("amqp://") || text.starts_with("amqps://") => {
-            "is for AMQP, which is not spoken".to_owned()
         }
         Err(reason) => reason,
     };
@@ -158,16 +168,13 @@ fn host(context: &Context<'_>, report: &mut Diagnostics) -> Result<Option<String
     Err(())
 }
 
-fn protocol(context: &Context<'_>, report: &mut Diagnostics) {
+fn protocol(context: &Context<'_>, report: &mut Diagnostics) -> Option<()> {
     let parameters = &context.parameters;
     match parameters.get("protocol") {
-        None | Some("auto" | "http") => {}
-        Some("amqp") => {
-            let fix = "write http, and the URL of the management API as host";
-            parameters.problem("protocol", "\"amqp\" is not spoken", fix, report);
-        }
+        None | Some("auto" | "http" | "amqp") => Some(()),
         Some(other) => {
-            parameters.problem("protocol", format!("{} is no protocol", quoted(other)), "write http", report);
+            parameters.problem("protocol", format!("{} is no protocol", quoted(other)), "write http or amqp", report);
+            None
         }
     }
 }
@@ -235,8 +242,17 @@ mod tests {
     fn mistakes() {
         for (change, words) in [
             (json!({"host": null}), "metadata.host: missing required parameter \"host\""),
-            (json!({"host": "amqp://u:secret@rabbit:5672/"}), "metadata.host: \"amqp://***@rabbit:5672/\" is for AMQP"),
-            (json!({"protocol": "amqp"}), "metadata.protocol: \"amqp\" is not spoken"),
+            (
+                json!({"host": "ldap://u:secret@rabbit:5672/"}),
+                "metadata.host: \"ldap://***@rabbit:5672/\" is not an http or",
+            ),
+            (json!({"protocol": "amqp"}), "metadata.protocol: is \"amqp\", and host has the scheme http"),
+            (json!({"protocol": "mqtt"}), "metadata.protocol: \"mqtt\" is no protocol"),
+            (json!({"host": "amqp://rabbit/", "protocol": "http"}), "metadata.protocol: is \"http\", and host has"),
+            (
+                json!({"host": "amqp://rabbit/", "useRegex": "true"}),
+                "metadata.host: is of AMQP, by which only QueueLength",
+            ),
             (json!({"queueName": null}), "metadata.queueName: missing required parameter"),
             (json!({"value": "7"}), "metadata.mode: missing required parameter \"mode\""),
             (
