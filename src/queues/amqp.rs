@@ -7,7 +7,7 @@ use crate::scaling::event::{ErrorClass, PollError};
 
 /// Upper bound on the bytes that a server may send in all. Its longest message describes itself.
 const ANSWER_MAX: usize = 64 << 10;
-/// The longest frame that we take, as the server is told.
+/// The longest frame that we take, which [`TUNE_OK`] says.
 const FRAME_MAX: u32 = 32 << 10;
 /// The longest text of the short kind, such as the name of a queue.
 const SHORT_MAX: usize = 255;
@@ -90,7 +90,7 @@ fn long(bytes: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), &bytes[..length as usize]].concat()
 }
 
-/// Asks to be told of wrong credentials, and not just to be hung up on.
+/// Asks for an answer to wrong credentials, and not just the end of the connection.
 fn start_ok(user: &str, password: &str) -> Vec<u8> {
     let capability = [&short("authentication_failure_close")[..], b"t\x01"].concat();
     let properties = [&short("capabilities")[..], b"F", &long(&capability)].concat();

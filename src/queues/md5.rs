@@ -5,7 +5,7 @@ use crate::encode::hex;
 /// How far each step turns, in rounds of 16 steps.
 const TURNS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
 
-/// Returns what a server that keeps passwords by MD5 wants to hear, for the salt that it sent.
+/// Returns what a server that keeps passwords by MD5 expects, for the salt that it sent.
 pub(super) fn answer(user: &str, password: &str, salt: [u8; 4]) -> String {
     let kept = hex(&digest(format!("{password}{user}").as_bytes()));
     format!("md5{}", hex(&digest(&[kept.as_bytes(), &salt].concat())))

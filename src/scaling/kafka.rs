@@ -60,8 +60,8 @@ pub struct LagRules {
     pub from_earliest: bool,
     /// There may be more replicas than partitions.
     pub allows_idle_consumers: bool,
-    /// A partition does not count whose committed offset has not changed since the poll before. The text tells the trigger
-    /// from others that ask for the same.
+    /// A partition does not count whose committed offset has not changed since the poll before. The text is what
+    /// sets the trigger apart from others that ask for the same.
     pub excludes_persistent: Option<String>,
     /// A partition without a committed offset is no reason to scale.
     pub zero_on_invalid_offset: bool,

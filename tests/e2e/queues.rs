@@ -536,7 +536,7 @@ fn replicas_follow_what_is_asked_over_http() {
 }
 
 /// Types of triggers, each with metadata for five a replica and the secret parameters of its authentication. A wrong
-/// parameter is told first, and moves nothing.
+/// parameter is reported first, and moves nothing.
 fn go_from_zero_up_and_back_together(kinds: &[(&str, Value, Value)], fill: Fill<'_>) {
     let case = Case::new("sources");
     let secret = |kind: &str, data: Value| {
@@ -562,10 +562,11 @@ fn go_from_zero_up_and_back_together(kinds: &[(&str, Value, Value)], fill: Fill<
         case.scale(kind, json!({ "scaleTargetRef": { "name": kind }, "triggers": [trigger] }));
     }
     let events = |kind: &str, words: &str| {
-        wait_seeing(&format!("{kind} to be told of {words}"), || {
+        wait_seeing(&format!("{kind} to report {words}"), || {
             let events = case.cluster.events(&case.namespace, kind);
-            let is_told = events.iter().any(|(_, reason, note)| reason == "KEDAScalerFailed" && note.contains(words));
-            is_told.then_some(()).ok_or_else(|| format!("{events:?}"))
+            let is_reported =
+                events.iter().any(|(_, reason, note)| reason == "KEDAScalerFailed" && note.contains(words));
+            is_reported.then_some(()).ok_or_else(|| format!("{events:?}"))
         });
     };
     for (kind, _, parameters) in kinds.iter().filter(|(.., parameters)| *parameters != json!({})) {
