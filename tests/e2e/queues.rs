@@ -338,6 +338,7 @@ fn replicas_follow_streams_and_lists_of_clusters_and_masters() {
     let [sentinel, master] = PlainRedis::sentinel();
     let metadata =
         json!({ "addresses": sentinel.address(), "sentinelMaster": "main", "databaseIndex": "2", "listName": "a" });
+    let metadata_of_master = metadata.clone();
     let passwords = [("password", "master"), ("sentinelPassword", "sentinel")];
     master.run(&["-n", "2", "LPUSH", "a", "x"]);
     assert_eq!(asked("redis-sentinel", &metadata, &passwords), Ok(1.0));
@@ -381,6 +382,41 @@ fn replicas_follow_streams_and_lists_of_clusters_and_masters() {
         master.run(&["XGROUP", "CREATE", "mail", "g", "$", "MKSTREAM"]);
         (0..count).for_each(|_| drop(master.run(&["XADD", "mail", "*", "a", "b"])));
     });
+
+    let addresses = format!("{},{}", cluster[0].address(), cluster[1].address());
+    go_from_zero_up_and_back_together(
+        &[
+            ("redis-cluster", json!({ "addresses": addresses, "listName": "a", "listLength": "5" }), json!({})),
+            (
+                "redis-cluster-streams",
+                json!({ "addresses": addresses, "stream": "{a}mail", "streamLength": "5" }),
+                json!({}),
+            ),
+            (
+                "redis-sentinel",
+                with(metadata_of_master, &json!({ "listName": "jobs", "listLength": "5" })),
+                json!({ "password": "master", "sentinelPassword": "sentinel" }),
+            ),
+            (
+                "redis-streams",
+                json!({ "address": master.address(), "stream": "plain", "streamLength": "5" }),
+                json!({ "password": "master" }),
+            ),
+        ],
+        "WRONGPASS",
+        &|count| {
+            let node = &cluster[1];
+            node.run(&["DEL", "a", "{a}mail"]);
+            master.run(&["DEL", "plain"]);
+            master.run(&["-n", "2", "DEL", "jobs"]);
+            for _ in 0..count {
+                node.run(&["LPUSH", "a", "x"]);
+                node.run(&["XADD", "{a}mail", "*", "a", "b"]);
+                master.run(&["XADD", "plain", "*", "a", "b"]);
+                master.run(&["-n", "2", "LPUSH", "jobs", "x"]);
+            }
+        },
+    );
 }
 
 /// Answers as the parts of Amazon's SQS and CloudWatch, Azure's Service Bus, Graphite, InfluxDB and Loki do that are asked,
@@ -531,13 +567,14 @@ fn replicas_follow_what_is_asked_over_http() {
                 keys,
             ),
         ],
+        "answered status 40",
         &|count| *load.lock().unwrap() = count,
     );
 }
 
-/// Types of triggers, each with metadata for five a replica and the secret parameters of its authentication. A wrong
-/// parameter is reported first, and moves nothing.
-fn go_from_zero_up_and_back_together(kinds: &[(&str, Value, Value)], fill: Fill<'_>) {
+/// Types of triggers, each with metadata for five a replica and the secret parameters of its authentication. With others
+/// each is refused first in these words, and nothing moves.
+fn go_from_zero_up_and_back_together(kinds: &[(&str, Value, Value)], refused: &str, fill: Fill<'_>) {
     let case = Case::new("sources");
     let secret = |kind: &str, data: Value| {
         case.apply(
@@ -550,9 +587,9 @@ fn go_from_zero_up_and_back_together(kinds: &[(&str, Value, Value)], fill: Fill<
         case.cluster.deployment(&case.namespace, kind, 0);
         let names: Vec<&String> = parameters.as_object().unwrap().keys().collect();
         let mut trigger = json!({ "type": kind, "metadata": metadata });
-        if let Some(last) = names.last() {
-            let wrong = parameters[*last].as_str().unwrap().replace("sesame", "open");
-            secret(kind, with(parameters.clone(), &json!({ *last: wrong })));
+        if !names.is_empty() {
+            let wrong = parameters.to_string().replace("sesame", "open").replace("master", "open");
+            secret(kind, serde_json::from_str(&wrong).unwrap());
             let references: Vec<Value> =
                 names.iter().map(|name| json!({ "parameter": name, "name": kind, "key": name })).collect();
             case.apply(json!({ "apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication",
@@ -570,7 +607,7 @@ fn go_from_zero_up_and_back_together(kinds: &[(&str, Value, Value)], fill: Fill<
         });
     };
     for (kind, _, parameters) in kinds.iter().filter(|(.., parameters)| *parameters != json!({})) {
-        events(kind, "answered status 40");
+        events(kind, refused);
         assert_eq!(case.cluster.replicas(&case.namespace, kind), Some(0), "{kind}");
         secret(kind, parameters.clone());
     }
