@@ -321,7 +321,14 @@ fn replicas_follow_the_lag_of_a_group() {
         refused: Some("refuses the credentials of the authentication"),
         dead: json!({ "bootstrapServers": "127.0.0.1:1" }),
     };
-    goes_from_zero_up_and_back(&kind, &|count| kafka.leave("web", "jobs", i64::try_from(count).unwrap()));
+    let fill = |count| kafka.leave("web", "jobs", i64::try_from(count).unwrap());
+    goes_from_zero_up_and_back(&kind, &fill);
+    let metadata = with(kind.trigger["metadata"].clone(), &json!({ "activationLagThreshold": "0" }));
+    go_from_zero_up_and_back_together(
+        &[("apache-kafka", metadata, kind.secret)],
+        "refuses the credentials of the authentication",
+        &fill,
+    );
 }
 
 #[test]
