@@ -1,6 +1,6 @@
 //! Regular expressions in Go's syntax, by which the rules of prometheus-adapter name metrics.
 //!
-//! Every match takes time linear in the text. What Go knows beside this (Unicode and POSIX classes, `\Q`) is refused.
+//! Every match takes time linear in the text. What Go knows beside this (Unicode classes, `\Q`) is refused.
 
 use regex_lite::{Regex, RegexBuilder};
 
