@@ -61,6 +61,10 @@ fn populate(place: &Place) -> i64 {
                 absent: vec![],
             },
         ]);
+        if to > from {
+            let (at, changed_at) = (UnixMillis(at + 8_009), UnixMillis(at + 9));
+            store.send(vec![Record::Ready { at, object: web(), changed_at, to }]);
+        }
     }
     let last =
         Record::Decision { at: UnixMillis(now), object: web(), decision: Decision::new(Reason::Inactive, 1, 1).into() };
