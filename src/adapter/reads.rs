@@ -101,15 +101,14 @@ impl Reads {
     fn keep(&self, question: &Question, reply: &Arc<Reply>) {
         let mut state = self.lock();
         let now = Instant::now();
-        if state.answers.len() >= ANSWERS_MAX {
-            let is_fresh = |slot: &Slot| match slot {
-                Slot::Asked => true,
-                Slot::Known(_, at) => now.saturating_duration_since(*at) < FRESH,
-            };
-            state.answers.retain(|_, slot| is_fresh(slot));
-        }
+        let is_fresh = |slot: &Slot| match slot {
+            Slot::Asked => true,
+            Slot::Known(_, at) => now.saturating_duration_since(*at) < FRESH,
+        };
+        // Each may hold thousands of objects, so none stays that nobody may use.
+        state.answers.retain(|_, slot| is_fresh(slot));
         if state.answers.len() > ANSWERS_MAX {
-            // Those who wait for this one ask again.
+            // Those who wait for this one get an error, and read again later.
             state.answers.remove(question);
         } else {
             state.answers.insert(question.clone(), Slot::Known(Arc::clone(reply), now));
