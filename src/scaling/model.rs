@@ -3,6 +3,7 @@
 //! These types are used by every other module. They are pure data: no clock, no I/O, no serde. [`crate::wire`] converts
 //! them from and to JSON.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -663,8 +664,9 @@ pub struct Health {
 pub struct Condition {
     pub kind: ConditionKind,
     pub status: ConditionStatus,
-    pub reason: String,
-    pub message: String,
+    /// Most texts are the same for all objects that are well, and so are not copied for each.
+    pub reason: Cow<'static, str>,
+    pub message: Cow<'static, str>,
 }
 
 impl Condition {
@@ -672,8 +674,8 @@ impl Condition {
     pub fn new(
         kind: ConditionKind,
         status: ConditionStatus,
-        reason: impl Into<String>,
-        message: impl Into<String>,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self { kind, status, reason: reason.into(), message: message.into() }
     }

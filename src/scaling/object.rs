@@ -324,10 +324,9 @@ impl Object {
             spec.labels = self.spec.labels.clone();
             spec.resource_version = self.spec.resource_version.clone();
         }
-        if let (Some(shown), Some(known)) = (&mut spec.status.scale_target_gvkr, self.target.gvkr())
-            && shown == known
-        {
-            *shown = Arc::clone(known);
+        if spec.status == self.spec.status {
+            // Its texts are shared, and those that have just been read are not.
+            std::mem::swap(&mut spec.status, &mut self.spec.status);
         }
         if spec.target != self.spec.target {
             self.target_id = TargetId::of(&spec.key.namespace, &spec.target);
@@ -650,7 +649,7 @@ impl Object {
 
     fn is_ready_set_by_poll(&self) -> bool {
         let ready = self.spec.status.condition(ConditionKind::Ready);
-        ready.is_some_and(|ready| SET_BY_POLL.contains(&ready.reason.as_str()))
+        ready.is_some_and(|ready| SET_BY_POLL.contains(&&*ready.reason))
     }
 
     /// `None` leaves the condition as it is, since no trigger was polled yet.
@@ -721,8 +720,8 @@ fn of_hpa(conditions: &mut Vec<Condition>) {
     conditions.retain(|condition| !matches!(condition.kind, ConditionKind::Fallback | ConditionKind::Paused));
     let own = [ConditionKind::Ready, ConditionKind::Active];
     for condition in conditions.iter_mut().filter(|condition| own.contains(&condition.kind)) {
-        condition.reason = condition.reason.replace("ScaledObject", "HPA");
-        condition.message = condition.message.replace("ScaledObject", "HPA");
+        condition.reason = condition.reason.replace("ScaledObject", "HPA").into();
+        condition.message = condition.message.replace("ScaledObject", "HPA").into();
     }
 }
 
@@ -776,14 +775,14 @@ fn hpa_active(status: &str, reason: &str, message: &str) -> Condition {
             Condition::new(ConditionKind::HpaActive, ConditionStatus::True, "HPAActive", "HPA is actively scaling")
         }
         (_, "ScalingDisabled") => {
-            Condition::new(ConditionKind::HpaActive, ConditionStatus::True, "ScalingDisabled", message)
+            Condition::new(ConditionKind::HpaActive, ConditionStatus::True, "ScalingDisabled", message.to_owned())
         }
         (_, reason) => {
             let reason = if reason.is_empty() { "HPAMetricsUnavailable" } else { reason };
             Condition::new(
                 ConditionKind::HpaActive,
                 ConditionStatus::False,
-                reason,
+                reason.to_owned(),
                 format!("HPA is not actively scaling: {message}"),
             )
         }

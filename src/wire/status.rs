@@ -63,7 +63,8 @@ fn condition(value: &Value) -> Option<Condition> {
         "False" => ConditionStatus::False,
         _ => ConditionStatus::Unknown,
     };
-    let (reason, message) = (text("reason").unwrap_or_default(), text("message").unwrap_or_default());
+    let (reason, message) =
+        (text("reason").unwrap_or_default().to_owned(), text("message").unwrap_or_default().to_owned());
     Some(Condition::new(ConditionKind::from_name(text("type")?)?, status, reason, message))
 }
 

@@ -499,6 +499,7 @@ impl Object {
             self.spec.status = wanted.clone();
         }
         if wanted == self.spec.status {
+            self.spec.status = wanted;
             self.status_dirty_since = None;
             self.is_settled = self.verdict == Verdict::Good;
             return;
