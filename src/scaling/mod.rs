@@ -34,6 +34,7 @@ mod round_robin;
 pub mod schedule;
 pub mod secret_store;
 mod source;
+mod target;
 mod time;
 pub mod trigger;
 pub mod troubles;

@@ -15,10 +15,11 @@ use super::event::WriteKind;
 use super::fingerprint;
 use super::hpa::{DesiredHpa, Kept, ObservedHpa};
 use super::model::{
-    ApiGroup, Condition, ConditionKind, ConditionStatus, Definition, Gvkr, Health, ObjectKey, Pause, ScaledObject,
-    Status, Step, TargetRef, UnixMillis, Workload,
+    ApiGroup, Condition, ConditionKind, ConditionStatus, Definition, Health, ObjectKey, Pause, ScaledObject, Status,
+    Step, UnixMillis,
 };
 use super::read_cadence::ReadCadence;
+use super::target::{Target, TargetId, target_taken_by};
 use super::trigger::{FallbackContext, TriggerState};
 use super::troubles::{NOT_ASKED, Troubles};
 use super::view::{MetricView, ObjectView, Reading};
@@ -139,40 +140,6 @@ pub(super) struct HpaRefusal {
     pub(super) message: String,
     /// The API server will refuse the same content again.
     pub(super) is_final: bool,
-}
-
-/// The scale target as far as it is known.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Target {
-    Unknown,
-    /// A read is under way.
-    Reading,
-    Found {
-        gvkr: Arc<Gvkr>,
-        workload: Arc<Workload>,
-    },
-    Failed {
-        gvkr: Option<Arc<Gvkr>>,
-        message: String,
-        note: Option<&'static str>,
-    },
-}
-
-impl Target {
-    pub(super) fn gvkr(&self) -> Option<&Arc<Gvkr>> {
-        match self {
-            Self::Found { gvkr, .. } => Some(gvkr),
-            Self::Failed { gvkr, .. } => gvkr.as_ref(),
-            Self::Unknown | Self::Reading => None,
-        }
-    }
-
-    pub(super) fn replicas(&self) -> Option<u32> {
-        match self {
-            Self::Found { workload, .. } => Some(workload.replicas),
-            _ => None,
-        }
-    }
 }
 
 /// Whether the object can be scaled.
@@ -324,9 +291,15 @@ impl Object {
             spec.labels = self.spec.labels.clone();
             spec.resource_version = self.spec.resource_version.clone();
         }
+        // What is equal is kept, since others share it: the running poll loop, the history, and all objects that are well.
         if spec.status == self.spec.status {
-            // Its texts are shared, and those that have just been read are not.
             std::mem::swap(&mut spec.status, &mut self.spec.status);
+        }
+        if spec.definition == self.spec.definition {
+            spec.definition = self.spec.definition.clone();
+        }
+        if spec.spec_json == self.spec.spec_json {
+            spec.spec_json = Arc::clone(&self.spec.spec_json);
         }
         if spec.target != self.spec.target {
             self.target_id = TargetId::of(&spec.key.namespace, &spec.target);
@@ -701,20 +674,6 @@ impl Object {
 /// Reasons of Ready that follow from polls rather than from the spec.
 const SET_BY_POLL: [&str; 3] = ["TriggerError", "PartialTriggerError", "ErrorGettingCurrentReplicas"];
 
-/// The message of an object whose target belongs to another ScaledObject. [`target_taken_by`] parses it.
-pub(super) fn target_is_taken(workload: &str, kind: &str, owner: &str) -> String {
-    format!("the workload '{workload}' of type '{kind}' is already managed by the ScaledObject '{owner}'")
-}
-
-/// The name of the ScaledObject that owns this target, from a message that ends with the one of [`target_is_taken`].
-fn target_taken_by<'a>(message: &'a str, target: &TargetRef) -> Option<&'a str> {
-    let (_, about) = message.split_once("the workload '")?;
-    let (workload, about) = about.split_once("' of type '")?;
-    let (kind, owner) = about.split_once("' is already managed by the ScaledObject '")?;
-    let same_kind = kind.rsplit_once('.').map_or(kind, |(_, kind)| kind) == target.kind;
-    (workload == target.name && same_kind).then(|| owner.strip_suffix('\''))?
-}
-
 /// An HPA has no fallback and no pause, and is called by its name.
 fn of_hpa(conditions: &mut Vec<Condition>) {
     conditions.retain(|condition| !matches!(condition.kind, ConditionKind::Fallback | ConditionKind::Paused));
@@ -733,26 +692,6 @@ pub(super) type ScalingActive<'a> = (&'a str, &'a str, &'a str);
 
 /// The object's own HPA: its name, and its ScalingActive condition if it has one.
 pub(super) type OwnHpa<'a> = (&'a str, Option<ScalingActive<'a>>);
-
-/// Identity of a target, whatever version of its API names it: namespace, group, kind and name, with what no name of
-/// Kubernetes contains between them. There are several for each object, so each is one short text.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct TargetId(Arc<str>);
-
-impl TargetId {
-    pub(super) fn of(namespace: &str, target: &TargetRef) -> Self {
-        let group = target.api_version.rsplit_once('/').map_or("", |(group, _)| group);
-        Self::new(namespace, group, &target.kind, &target.name)
-    }
-
-    pub(super) fn of_workload(gvkr: &Gvkr, namespace: &str, name: &str) -> Self {
-        Self::new(namespace, &gvkr.group, &gvkr.kind, name)
-    }
-
-    fn new(namespace: &str, group: &str, kind: &str, name: &str) -> Self {
-        Self(format!("{namespace}\0{group}\0{kind}\0{name}").into())
-    }
-}
 
 /// The ScalingActive condition of an HPA. If the HPA cannot read or write the replicas of its target, that condition is
 /// out of date, and AbleToScale gives the reason instead. A write that lost against another one is no such reason.

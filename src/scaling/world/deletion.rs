@@ -7,8 +7,9 @@ use super::work::Work;
 use crate::scaling::decision::Decision;
 use crate::scaling::event::{Record, ScaleTarget, WriteKind};
 use crate::scaling::model::FINALIZERS;
-use crate::scaling::object::{Object, Target, Verdict};
+use crate::scaling::object::{Object, Verdict};
 use crate::scaling::reason::Reason;
+use crate::scaling::target::Target;
 
 /// After this many attempts at restoring, the object is deleted all the same, since a target that cannot be scaled must
 /// not block its deletion.

@@ -17,8 +17,9 @@ use crate::scaling::model::{
     ApiGroup, Asked, Authentication, AuthenticationKey, AuthenticationKind, Definition, Gvkr, ObjectKey, Pause,
     ScaledObject, Trigger, UnixMillis, Workload,
 };
-use crate::scaling::object::{Object, Target, TargetId};
+use crate::scaling::object::Object;
 use crate::scaling::schedule::Conduct;
+use crate::scaling::target::{Target, TargetId};
 
 /// Upper bound on HPAs deleted while a write is in flight: 32 concurrent writes of about 1 s, times 8.
 const GONE_HPAS_MAX: usize = 256;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::work::{Objects, Work};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, OwnerRef, is_controlled_by};
 use crate::scaling::model::{ApiGroup, ObjectKey};
-use crate::scaling::object::{Object, TargetId, target_is_taken};
+use crate::scaling::object::Object;
+use crate::scaling::target::{TargetId, target_is_taken};
 
 /// An annotation by which a foreign HPA is ignored, as by KEDA's admission webhook.
 const HPA_OWNERSHIP_CHECK: &str = "validations.keda.sh/hpa-ownership";

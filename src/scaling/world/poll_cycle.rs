@@ -13,10 +13,11 @@ use crate::scaling::event::{
     Answer, Command, Credentials, ErrorClass, KubeEvent, PollError, Record, ScaleTarget, WriteKind,
 };
 use crate::scaling::model::{MetricType, ObjectKey, Query, Source, Trigger, UnixMillis};
-use crate::scaling::object::{Object, PollCycle, Target, Verdict};
+use crate::scaling::object::{Object, PollCycle, Verdict};
 use crate::scaling::reason::Reason;
 use crate::scaling::recommend;
 use crate::scaling::schedule::next_on_grid;
+use crate::scaling::target::Target;
 use crate::scaling::trigger::FallbackContext;
 
 /// How often `lastActiveTime` is recorded while an object is active, for readers of the history alone.

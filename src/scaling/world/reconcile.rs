@@ -15,7 +15,8 @@ use crate::scaling::model::{
     ApiGroup, Condition, ConditionKind, ConditionStatus, FINALIZERS, Invalid, Pause, ScaledObject, Status, Step,
     Trigger, UnixMillis,
 };
-use crate::scaling::object::{Object, Target, Verdict, scaling_active};
+use crate::scaling::object::{Object, Verdict, scaling_active};
+use crate::scaling::target::Target;
 
 /// The first status of an object waits this long for the first answers, so that it is written only once.
 const STATUS_SETTLE: Duration = Duration::from_secs(1);
@@ -499,7 +500,11 @@ impl Object {
             self.spec.status = wanted.clone();
         }
         if wanted == self.spec.status {
-            self.spec.status = wanted;
+            if !self.is_settled {
+                // Its texts are shared with other objects, those that were read are not.
+                self.spec.status = wanted;
+                self.spec.status.conditions.shrink_to_fit();
+            }
             self.status_dirty_since = None;
             self.is_settled = self.verdict == Verdict::Good;
             return;

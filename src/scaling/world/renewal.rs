@@ -5,7 +5,8 @@
 use super::World;
 use super::work::Work;
 use crate::scaling::event::Record;
-use crate::scaling::object::{Object, Target};
+use crate::scaling::object::Object;
+use crate::scaling::target::Target;
 
 impl World {
     /// Records what is known of every object. Decisions follow at the next poll, since one of before says nothing of

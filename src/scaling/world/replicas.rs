@@ -10,7 +10,8 @@ use super::work::Work;
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Absence, Record};
 use crate::scaling::model::Workload;
-use crate::scaling::object::{Object, TargetId, Unattributed};
+use crate::scaling::object::{Object, Unattributed};
+use crate::scaling::target::TargetId;
 
 /// The HPA scales first and updates its status a fraction of a second later, and the watch may be late.
 const ATTRIBUTION_SETTLES: Duration = Duration::from_secs(10);

@@ -16,8 +16,9 @@ use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, is_controlled_by};
 use crate::scaling::model::{
     ApiGroup, Asked, Authentication, AuthenticationKey, Gvkr, ObjectKey, Pause, UnixMillis, Workload,
 };
-use crate::scaling::object::{Object, Target, TargetId};
+use crate::scaling::object::Object;
 use crate::scaling::schedule::Schedule;
+use crate::scaling::target::{Target, TargetId};
 
 /// All objects, with their indexes.
 #[derive(Debug, Default)]

@@ -12,7 +12,8 @@ use crate::scaling::event::{Command, Record, Write, WriteDone, WriteError, Write
 use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, DesiredHpa, Drift, HpaId, Kept};
 use crate::scaling::model::{ObjectKey, UnixMillis, Workload};
-use crate::scaling::object::{HpaRefusal, Object, Slot, Target};
+use crate::scaling::object::{HpaRefusal, Object, Slot};
+use crate::scaling::target::Target;
 
 const RETRY_BASE: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_mins(1);

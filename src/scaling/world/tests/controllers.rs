@@ -6,7 +6,7 @@ use crate::replay::hpa_controller::{Bounds, HpaController, Metric, Pods};
 use crate::scaling::event::Event;
 use crate::scaling::hpa::ObservedHpa;
 use crate::scaling::model::UnixMillis;
-use crate::scaling::object::Target;
+use crate::scaling::target::Target;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::rig::slot_name;
 use crate::scaling::hpa::{self, Drift};
 use crate::scaling::model::ObjectKey;
-use crate::scaling::object::{Object, TargetId, Verdict, scaling_active};
+use crate::scaling::object::{Object, Verdict, scaling_active};
+use crate::scaling::target::TargetId;
 use crate::scaling::view::Reading;
 use crate::scaling::world::World;
 

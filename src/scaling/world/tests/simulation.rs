@@ -12,8 +12,9 @@ use crate::scaling::model::{
     Authentication, AuthenticationKind, AuthenticationRef, ConditionStatus, Fallback, FallbackBehavior, Invalid, Pause,
     Problem, Status, Step,
 };
-use crate::scaling::object::{Target, Verdict};
+use crate::scaling::object::Verdict;
 use crate::scaling::reason::Reason;
+use crate::scaling::target::Target;
 
 const SEEDS: u64 = 256;
 const STEPS: usize = 100;
