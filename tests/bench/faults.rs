@@ -25,6 +25,8 @@ mod cluster;
 mod control_plane;
 #[path = "faults/database.rs"]
 mod database;
+#[path = "../support/deaf.rs"]
+mod deaf;
 #[path = "../support/fake_prometheus.rs"]
 mod fake_prometheus;
 #[path = "faults/kills.rs"]

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use hpalite::kube::ClusterConfig;
 
+use super::deaf::deafen;
+
 /// Longer than anything that works takes, so only a failing test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -98,7 +100,7 @@ impl Reply {
 struct State {
     scripts: HashMap<String, VecDeque<Reply>>,
     requests: Vec<Recorded>,
-    connections: usize,
+    connections: Vec<TcpStream>,
     stopped: bool,
 }
 
@@ -127,8 +129,8 @@ impl FakeKube {
                     if state.stopped {
                         return;
                     }
-                    state.connections += 1;
-                    state.connections - 1
+                    state.connections.push(stream.try_clone().expect("a socket"));
+                    state.connections.len() - 1
                 };
                 thread::spawn(move || serve(&stream, connection, &shared));
             }
@@ -158,6 +160,12 @@ impl FakeKube {
     pub(crate) fn script(&self, route: &str, reply: Reply) {
         let mut state = self.shared.state.lock().expect("lock");
         state.scripts.entry(route.to_owned()).or_default().push_back(reply);
+    }
+
+    /// Makes all connections of before die without a word; new ones work.
+    pub(crate) fn forget_connections(&self) {
+        let state = self.shared.state.lock().expect("lock");
+        deafen(state.connections.iter().map(|stream| stream.try_clone().expect("a socket")));
     }
 
     pub(crate) fn requests(&self) -> Vec<Recorded> {
