@@ -144,6 +144,8 @@ fn a_killed_daemon_finds_its_way_back() {
     case.wait_for_replicas(6);
     steps(&daemon, 6);
     steps(&daemon, 3);
+    let states = daemon.sql("SELECT state FROM v_process_run");
+    assert_eq!(states, [json!({ "state": "running" }), json!({ "state": "lost" })]);
 }
 
 /// Scaling does not notice, `why` goes on with what lasts, and metric, log and doctor tell of the loss.
