@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -132,7 +132,11 @@ impl FakeKube {
                     state.connections.push(stream.try_clone().expect("a socket"));
                     state.connections.len() - 1
                 };
-                thread::spawn(move || serve(&stream, connection, &shared));
+                thread::spawn(move || {
+                    serve(&stream, connection, &shared);
+                    // Another handle of it is kept, so that it would stay open.
+                    let _ = stream.shutdown(Shutdown::Both);
+                });
             }
         });
         FakeKube { address, shared }
