@@ -29,7 +29,8 @@ struct Change {
 }
 
 pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
-    let number = |name, default| std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"));
+    let number =
+        |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"));
     let (seed, pause_max) = (number("HPALITE_FAULTS_SEED", 1), number("HPALITE_FAULTS_PAUSE_MS", 3_000));
     let mut random = fastrand::Rng::with_seed(seed);
     set_cooldown(stage, COOLDOWN);
