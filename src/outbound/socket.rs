@@ -88,7 +88,9 @@ fn left(timeout: NextTimeout) -> Result<Option<Duration>, Error> {
 }
 
 fn failed(error: io::Error, timeout: NextTimeout) -> Error {
-    if error.kind() == ErrorKind::WouldBlock { Error::Timeout(timeout.reason) } else { Error::Io(error) }
+    // Windows has the other kind for a limit that passes, too.
+    let is_late = error.kind() == ErrorKind::WouldBlock || cfg!(windows) && error.kind() == ErrorKind::TimedOut;
+    if is_late { Error::Timeout(timeout.reason) } else { Error::Io(error) }
 }
 
 impl Transport for Socket {
