@@ -483,7 +483,8 @@ fn take_over(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     // What the status does not show yet ended with the instance that saw it.
     let objects = &rig.cluster.objects;
     rig.active.retain(|key, at| {
-        let status = &objects[key].status;
+        // Deleted since, which the instance of before had not yet recorded.
+        let Some(status) = objects.get(key).map(|object| &object.status) else { return false };
         let is_shown = status.last_active_at.is_some_and(|shown| at.0 - shown.0 < 1_000);
         is_shown || status.condition(ConditionKind::Active).is_some_and(|active| active.status == ConditionStatus::True)
     });
