@@ -51,7 +51,9 @@ fn run(seed: u64, is_traced: bool) {
     let mut step = 0;
     let outcome = catch_unwind(AssertUnwindSafe(|| simulate(seed, is_traced, &mut step)));
     if let Err(panic) = outcome {
-        eprintln!("seed {seed}, step {step}: replay with HPALITE_SEED={seed} cargo test --lib simulation");
+        let steps =
+            std::env::var("HPALITE_STEPS").map_or_else(|_| String::new(), |steps| format!("HPALITE_STEPS={steps} "));
+        eprintln!("seed {seed}, step {step}: replay with HPALITE_SEED={seed} {steps}cargo test --lib simulation");
         std::panic::resume_unwind(panic);
     }
 }
