@@ -337,9 +337,14 @@ pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Ent
         };
         entries.push(entry(end, "error", None, format!("{metric} {what}")));
     }
-    for run in &facts.evidence.runs {
+    let runs = &facts.evidence.runs;
+    let before = [None].into_iter().chain(runs.iter().map(Some));
+    for (before, run) in before.zip(runs) {
         if within(run.started_at) {
-            entries.push(entry(run.started_at, "daemon", None, "hpalite started".to_owned()));
+            // The one before left no time of its end.
+            let is_lost = before.is_some_and(|before| before.state == "lost");
+            let what = if is_lost { "hpalite started, after it was killed or crashed" } else { "hpalite started" };
+            entries.push(entry(run.started_at, "daemon", None, what.to_owned()));
         }
         if let Some(stopped) = run.stopped_at.filter(|stopped| within(*stopped)) {
             entries.push(entry(stopped, "daemon", None, "hpalite stopped".to_owned()));

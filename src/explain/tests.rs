@@ -488,6 +488,23 @@ fn a_change_seen_at_a_start_may_be_older() {
 }
 
 #[test]
+fn a_start_after_a_crash_says_so() {
+    let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}));
+    given.runs.clear();
+    for (seconds_ago, state, stopped_at) in
+        [(300, "orderly", Some(NOW - 250_000)), (200, "lost", None), (100, "running", None)]
+    {
+        let (version, state) = ("0".to_owned(), state.to_owned());
+        given.runs.push(RunRow { version, started_at: NOW - seconds_ago * 1_000, stopped_at, state });
+    }
+    let report = explain("shop", "web", &given, Some(NOW - 600_000), NOW);
+    let texts: Vec<_> =
+        report.entries.iter().filter(|entry| entry.kind == "daemon").map(|entry| entry.text.as_str()).collect();
+    let after_a_crash = "hpalite started, after it was killed or crashed";
+    assert_eq!(texts, ["hpalite started", "hpalite stopped", "hpalite started", after_a_crash]);
+}
+
+#[test]
 fn a_pause_without_a_decision_is_in_the_condition() {
     let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}));
     given.paused.push(crate::store::read::ConditionRow {

@@ -87,10 +87,10 @@ struct Inner {
 struct Lane {
     agent: Agent,
     stop: Stop,
-    /// When a request last had no answer in time. Connections that were idle then may be as dead as the one that it
-    /// used, which a firewall or a failed node has forgotten without a word, so they are not used again.
+    /// When a request last had no answer in time, or lost its connection. Connections that were idle then may be as dead
+    /// as the one that it used, which a firewall or a failed node has forgotten without a word, so they are not used again.
     // A lock of its own, held briefly once per request.
-    silent_at: Mutex<Option<Instant>>,
+    distrusted_at: Mutex<Option<Instant>>,
 }
 
 /// One value of the request counter.
@@ -109,7 +109,7 @@ impl Client {
         let guard = Guard::trusting(Arc::new(Names::new(NAME_THREADS)));
         let lane = |accept_encoding| {
             let agent = new_agent(&config, accept_encoding, &guard);
-            Lane { agent, stop: Stop::default(), silent_at: Mutex::default() }
+            Lane { agent, stop: Stop::default(), distrusted_at: Mutex::default() }
         };
         let requests = lane("gzip");
         // The API server never compresses a watch, and a proxy that compressed it would delay events.
@@ -234,7 +234,8 @@ impl Client {
     }
 
     /// Sends a request and waits for the response headers. A kept-alive connection may be closed just when it is
-    /// reused, which says nothing about the server, so one more attempt uses a fresh connection.
+    /// reused, or be dead without anybody knowing, which says nothing about the server, so one more attempt uses a fresh
+    /// connection.
     fn exchange(
         &self,
         lane: &Lane,
@@ -244,8 +245,9 @@ impl Client {
     ) -> Result<Response<Body>, Error> {
         let run = |idle| self.run(lane, request, authorization, Limits { idle, ..limits });
         let result = match run(lane.trusted_idle()) {
-            Err(error) if request.idempotent && is_closed_early(&error) => {
-                debug!(verb = request.verb.as_str(); "connection closed before an answer, trying again");
+            Err(error) if request.idempotent && is_lost(&error) => {
+                debug!(verb = request.verb.as_str(), error:%; "connection lost before an answer, trying again");
+                lane.distrust_idle();
                 // A new connection results from accepting no idle connection of any age.
                 run(Some(Duration::ZERO))
             }
@@ -341,12 +343,13 @@ fn with_limits<S: ureq::AsSendBody>(agent: &Agent, request: http::Request<S>, li
     settings.build()
 }
 
-fn is_closed_early(error: &ureq::Error) -> bool {
+/// Whether the connection failed, and not the server: closed, reset, or nothing of what was sent was acknowledged.
+fn is_lost(error: &ureq::Error) -> bool {
     use io::ErrorKind as K;
     let ureq::Error::Io(error) = error else {
         return false;
     };
-    matches!(error.kind(), K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe)
+    matches!(error.kind(), K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe | K::TimedOut)
 }
 
 /// Turns an answer other than 2xx into an error. That includes redirects: the API server needs none, and following one
@@ -441,14 +444,19 @@ impl Lane {
 
     /// Returns how long a connection may have been idle to be used again, if less than usual.
     fn trusted_idle(&self) -> Option<Duration> {
-        let silent_at = *self.silent_at.lock().unwrap_or_else(PoisonError::into_inner);
-        silent_at.map(|at| at.elapsed()).filter(|idle| *idle < IDLE_AGE_MAX)
+        let distrusted_at = *self.distrusted_at.lock().unwrap_or_else(PoisonError::into_inner);
+        distrusted_at.map(|at| at.elapsed()).filter(|idle| *idle < IDLE_AGE_MAX)
+    }
+
+    /// Uses no connection again that is idle now.
+    fn distrust_idle(&self) {
+        *self.distrusted_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Notes a silence. After a shutdown, that is the cause of every failure.
     fn explain(&self, error: Error) -> Error {
         if matches!(error, Error::Timeout { .. }) {
-            *self.silent_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            self.distrust_idle();
         }
         if self.stop.is_set() { Error::Shutdown } else { error }
     }

@@ -4,19 +4,19 @@
 //! the judged addresses are those that are used, for each request and redirect, without another look-up in between.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::time::Duration as Span;
-use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, NextTimeout, Transport};
 use ureq::{Error, Timeout};
 
 use super::names::{Failure, Names};
 use super::networks::{Refused, Rules};
+use super::socket::{self, Socket};
 
 /// For requests without a time limit of their own.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -131,51 +131,45 @@ pub(crate) fn place(uri: &Uri) -> Option<(&str, u16)> {
 /// remaining time.
 #[derive(Debug)]
 pub(crate) struct Direct {
-    tcp: TcpConnector,
     guard: Guard,
 }
 
 impl Direct {
     pub(crate) fn new(guard: Guard) -> Self {
-        Self { tcp: TcpConnector::default(), guard }
+        Self { guard }
+    }
+
+    fn open(&self, details: &ConnectionDetails<'_>) -> Result<TcpStream, Error> {
+        let began = Instant::now();
+        let NextTimeout { after, reason, .. } = details.timeout;
+        let limit = if after.is_not_happening() { PATIENCE } else { *after };
+        let left = || limit.saturating_sub(began.elapsed());
+        let error = match socket::connect(&details.addrs, limit, reason) {
+            Err(error @ (Error::Io(_) | Error::Timeout(_))) => error,
+            result => return result,
+        };
+        let named = place(details.uri).map(|(host, _)| host).filter(|host| host.parse::<IpAddr>().is_err());
+        if !named.is_some_and(|host| self.guard.names.suspect(host)) {
+            return Err(error);
+        }
+        match self.guard.look_up(details.uri, left(), reason) {
+            Ok(found) if found.iter().any(|address| !details.addrs.contains(address)) && !left().is_zero() => {
+                socket::connect(&found, left(), reason)
+            }
+            _ => Err(error),
+        }
     }
 }
 
 impl<In: Transport> Connector<In> for Direct {
-    type Out = <TcpConnector as Connector<In>>::Out;
+    type Out = Either<In, Socket>;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
-        if chained.is_some() {
-            // The connection of a proxy.
-            return self.tcp.connect(details, chained);
+        if let Some(proxied) = chained {
+            return Ok(Some(Either::A(proxied)));
         }
-        let began = Instant::now();
-        let connect = |details: &ConnectionDetails<'_>| self.tcp.connect(details, None::<In>);
-        let result = connect(details);
-        let Err(error) = &result else { return result };
-        let named = place(details.uri).map(|(host, _)| host).filter(|host| host.parse::<IpAddr>().is_err());
-        let Some(host) = named.filter(|_| matches!(error, Error::Io(_) | Error::Timeout(_))) else { return result };
-        if !self.guard.names.suspect(host) {
-            return result;
-        }
-        let limit = if details.timeout.after.is_not_happening() { PATIENCE } else { *details.timeout.after };
-        let left = || limit.saturating_sub(began.elapsed());
-        let Ok(addrs) = self.guard.look_up(details.uri, left(), details.timeout.reason) else { return result };
-        if left().is_zero() || addrs.iter().all(|address| details.addrs.contains(address)) {
-            return result;
-        }
-        let timeout = NextTimeout { after: Span::Exact(left()), ..details.timeout };
-        connect(&ConnectionDetails {
-            uri: details.uri,
-            addrs,
-            config: details.config,
-            request_level: details.request_level,
-            resolver: details.resolver,
-            now: (details.current_time)(),
-            timeout,
-            current_time: Arc::clone(&details.current_time),
-            run_connector: Arc::clone(&details.run_connector),
-            register_shutdown: Arc::clone(&details.register_shutdown),
-        })
+        let socket = Socket::new(self.open(details)?, details.config)?;
+        (details.register_shutdown)(socket.shutdown_handle())?;
+        Ok(Some(Either::B(socket)))
     }
 }

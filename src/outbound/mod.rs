@@ -1,7 +1,7 @@
 //! All outbound connections pass here: names are resolved, and addresses judged.
 //!
 //! Pure: [`book`] (known names, and which is looked up next), [`networks`] (which addresses may be contacted). Shell:
-//! [`names`] (the threads that look up), [`connect`] and [`tls`] (the link to the HTTP library).
+//! [`names`] (the threads that look up), [`connect`], [`socket`] and [`tls`] (the link to the HTTP library).
 //!
 //! Used by [`crate::kube`], whose server the operator chose, so that it is not judged, and by [`crate::polling`], whose
 //! servers are chosen by anybody who may write a ScaledObject.
@@ -12,6 +12,7 @@ mod book;
 pub(crate) mod connect;
 pub mod names;
 pub mod networks;
+mod socket;
 pub(crate) mod tls;
 
 /// A header, in lower case, of every request that is sent for a trigger, by which the daemon recognises such a request

@@ -9,6 +9,8 @@
 //! |---|---|---|
 //! | `HPALITE_FAULTS_SECONDS` | 10 | how long each fault lasts |
 //! | `HPALITE_FAULTS_KILLS` | 10 | rounds of `kill -9` under load with two instances |
+//! | `HPALITE_FAULTS_PAUSE_MS` | 3000 | the longest time before the load changes in such a round, and before the kill after it |
+//! | `HPALITE_FAULTS_SEED` | 1 | of the load and the victims of these rounds |
 //! | `HPALITE_FAULTS_ONLY` | all | faults whose name contains one of these texts, separated by commas |
 #![allow(
     clippy::print_stdout,
@@ -25,6 +27,8 @@ mod cluster;
 mod control_plane;
 #[path = "faults/database.rs"]
 mod database;
+#[path = "../support/deaf.rs"]
+mod deaf;
 #[path = "../support/fake_prometheus.rs"]
 mod fake_prometheus;
 #[path = "faults/kills.rs"]

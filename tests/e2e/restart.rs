@@ -1,14 +1,16 @@
 //! The daemon, the API server and Prometheus stop and return.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::Exclusive;
 use super::case::{Case, Source};
 use super::hpa::writes;
-use crate::support::cluster::{Cluster, Daemon, condition, signal, wait_for, wait_seeing};
+use crate::support::cluster::{Cluster, Daemon, condition, signal, sql, wait_for, wait_seeing};
 
 /// A stopped process that is resumed when the test ends, even by a panic.
 pub(super) struct Frozen(u32);
@@ -99,8 +101,30 @@ fn a_restart_changes_nothing_and_writes_nothing() {
     case.wait_for_replicas(4);
 }
 
+/// Writes a history anew as the first version of the schema had it, with all rows.
+fn as_first_version(db: &Path) {
+    let older = db.with_extension("older");
+    let connection = Connection::open(&older).unwrap();
+    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;").unwrap();
+    connection.execute_batch(include_str!("../../sql/migrations/0001_init.sql")).unwrap();
+    connection.execute("ATTACH ?1 AS newer", [db.to_str()]).unwrap();
+    let texts = |sql: &str| -> Vec<String> {
+        let mut statement = connection.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    for table in texts("SELECT name FROM main.sqlite_schema WHERE type = 'table'") {
+        let columns = texts(&format!("SELECT name FROM pragma_table_info('{table}')")).join(", ");
+        let copy = format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}");
+        connection.execute(&copy, []).unwrap();
+    }
+    connection.execute_batch("DETACH newer; PRAGMA user_version = 1;").unwrap();
+    connection.close().unwrap();
+    std::fs::rename(older, db).unwrap();
+}
+
+/// The one started last is of another version, which brings the file of before up to date.
 #[test]
-fn the_cooldown_goes_on_over_a_restart() {
+fn cooldown_and_history_go_on_over_a_restart_and_an_upgrade() {
     let case = Case::exclusive(Exclusive::Faults, "cooldown").deployment(0);
     let cluster = case.cluster;
     let (source, daemon) = scaled(&case, 10.0, json!({ "cooldownPeriod": 8 }));
@@ -109,7 +133,11 @@ fn the_cooldown_goes_on_over_a_restart() {
     // Longer than the cooldown: neither the status nor the history is written at every poll, so by their times the
     // cooldown would end immediately.
     source.asked(9);
+    let db = daemon.db();
     let (_, folder) = daemon.stop();
+    let rows = |table: &str| sql(&db, &format!("SELECT * FROM {table} WHERE namespace = '{}'", case.namespace));
+    let before = ["v_sample", "v_decision", "v_replica_change"].map(|view| (view, rows(view)));
+    as_first_version(&db);
     source.set(0.0);
     let asked = source.requests().len();
     let daemon = Daemon::start_in(cluster, &["--namespace", &case.namespace], folder);
@@ -118,6 +146,18 @@ fn the_cooldown_goes_on_over_a_restart() {
     source.asked(1);
     assert_eq!(case.replicas(), 1, "{}", daemon.log());
     case.wait_for_replicas(0);
+    wait_seeing("the step to 0 in the history", || {
+        let steps = rows("v_replica_change");
+        steps.iter().any(|step| step["to_replicas"] == 0).then_some(()).ok_or_else(|| format!("{steps:?}"))
+    });
+    for (view, before) in before {
+        let now = rows(view);
+        assert!(!before.is_empty(), "{view}");
+        for row in before {
+            assert!(now.contains(&row), "{view}: {row} is not in {now:?}");
+        }
+    }
+    assert!(daemon.log().contains("database migrated"), "{}", daemon.log());
 }
 
 #[test]
@@ -144,6 +184,8 @@ fn a_killed_daemon_finds_its_way_back() {
     case.wait_for_replicas(6);
     steps(&daemon, 6);
     steps(&daemon, 3);
+    let states = daemon.sql("SELECT state FROM v_process_run");
+    assert_eq!(states, [json!({ "state": "running" }), json!({ "state": "lost" })]);
 }
 
 /// Scaling does not notice, `why` goes on with what lasts, and metric, log and doctor tell of the loss.

@@ -171,6 +171,30 @@ fn after_a_silence_no_connection_of_before_is_used() {
     assert_eq!(connections, [0, 1, 2, 2]);
 }
 
+/// No packet comes back, not even a refusal: long before the time limits of 15 s and two minutes, a request is repeated on
+/// a new connection, and a watch ends.
+#[test]
+fn connections_that_died_without_a_word_are_noticed() {
+    let fake = FakeKube::start();
+    let client = client(&fake, "");
+    let watch = CONFIG_MAPS.watch(None, &Default::default()).unwrap();
+    let mut stream = client.stream(&watch, Duration::from_secs(120)).unwrap();
+    fake.script(PATH, ok());
+    client.send(&get()).unwrap();
+    fake.forget_connections();
+    let began = Instant::now();
+    let watching = thread::spawn(move || (stream.read_some(&mut [0; 16]), began.elapsed()));
+    for _ in 0..2 {
+        fake.script(PATH, ok());
+        client.send(&get()).unwrap();
+    }
+    let connections: Vec<_> = fake.requests().iter().map(|r| r.connection).collect();
+    assert_eq!(connections, [0, 1, 2, 2]);
+    assert_eq!(count(&client, Verb::Get, None), 1);
+    let (read, took) = watching.join().unwrap();
+    assert!(matches!(read, Err(Error::Timeout { .. })) && took < Duration::from_secs(90), "{read:?} after {took:?}");
+}
+
 #[test]
 fn a_body_that_breaks_off_is_a_fault() {
     let fake = FakeKube::start();

@@ -6,13 +6,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hpalite::kube::ClusterConfig;
+
+use super::deaf::deafen;
 
 /// Longer than anything that works takes, so only a failing test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -98,7 +100,7 @@ impl Reply {
 struct State {
     scripts: HashMap<String, VecDeque<Reply>>,
     requests: Vec<Recorded>,
-    connections: usize,
+    connections: Vec<TcpStream>,
     stopped: bool,
 }
 
@@ -127,10 +129,14 @@ impl FakeKube {
                     if state.stopped {
                         return;
                     }
-                    state.connections += 1;
-                    state.connections - 1
+                    state.connections.push(stream.try_clone().expect("a socket"));
+                    state.connections.len() - 1
                 };
-                thread::spawn(move || serve(&stream, connection, &shared));
+                thread::spawn(move || {
+                    serve(&stream, connection, &shared);
+                    // Another handle of it is kept, so that it would stay open.
+                    let _ = stream.shutdown(Shutdown::Both);
+                });
             }
         });
         FakeKube { address, shared }
@@ -158,6 +164,12 @@ impl FakeKube {
     pub(crate) fn script(&self, route: &str, reply: Reply) {
         let mut state = self.shared.state.lock().expect("lock");
         state.scripts.entry(route.to_owned()).or_default().push_back(reply);
+    }
+
+    /// Makes all connections of before die without a word; new ones work.
+    pub(crate) fn forget_connections(&self) {
+        let state = self.shared.state.lock().expect("lock");
+        deafen(state.connections.iter().map(|stream| stream.try_clone().expect("a socket")));
     }
 
     pub(crate) fn requests(&self) -> Vec<Recorded> {

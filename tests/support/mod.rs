@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod cluster;
+pub(crate) mod deaf;
 pub(crate) mod fake_kube;
 pub(crate) mod fake_prometheus;
 pub(crate) mod kafka;

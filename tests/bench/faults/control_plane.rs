@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hpalite::kube::{Client, ClusterConfig, Request};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, signal, wait_until};
 use super::link::Mode;
-use super::stage::{Outcome, Stage, pass};
+use super::stage::{NAMESPACE, Outcome, Stage, pass};
 
 /// The name under which the API server shows a certificate that can be replaced.
 const API_NAME: &str = "rotating.test";
@@ -143,9 +143,20 @@ pub(crate) fn unreachable(stage: &mut Stage, lasts: Duration) -> Outcome {
 }
 
 /// Kept connections and watches are dead without a word, new connections work: what a firewall does after an idle time.
+/// How soon the writes notice is what recovery takes; how soon the watches do is seen by a new object.
 pub(crate) fn silent(stage: &mut Stage, _lasts: Duration) -> Outcome {
     stage.to_api.forget();
-    Outcome::Made("new connections work".to_owned())
+    let began = Instant::now();
+    let object = json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": { "name": "new", "namespace": NAMESPACE },
+        "spec": { "scaleTargetRef": { "name": "nobody" }, "triggers": [{ "type": "cpu", "metadata": { "value": "50" } }] },
+    });
+    stage.cluster.apply(&object.to_string());
+    let seen = || stage.condition("new", "Ready", "False");
+    wait_until("a new object to be seen", Duration::from_secs(150), seen);
+    let took = began.elapsed().as_secs_f64();
+    stage.cluster.kubectl(&["delete", "scaledobject", "new", "-n", NAMESPACE]);
+    Outcome::Made(format!("new connections work; a new object has a status after {took:.1} s"))
 }
 
 pub(crate) fn cutting(stage: &mut Stage, lasts: Duration) -> Outcome {

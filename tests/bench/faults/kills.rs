@@ -29,7 +29,9 @@ struct Change {
 }
 
 pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
-    let seed = std::env::var("HPALITE_FAULTS_SEED").map_or(1, |seed| seed.parse().expect("a whole number"));
+    let number =
+        |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"));
+    let (seed, pause_max) = (number("HPALITE_FAULTS_SEED", 1), number("HPALITE_FAULTS_PAUSE_MS", 3_000));
     let mut random = fastrand::Rng::with_seed(seed);
     set_cooldown(stage, COOLDOWN);
     let stop = Arc::new(AtomicBool::new(false));
@@ -42,12 +44,12 @@ pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
     };
     load(stage, "asleep", 0.0);
     load(stage, "steady", 30.0);
-    let mut slowest = Duration::ZERO;
+    let (mut slowest, mut leading) = (Duration::ZERO, instances[0].pid());
     for _ in 0..stage.kills {
-        pass(Duration::from_millis(random.u64(0..3_000)));
+        pass(Duration::from_millis(random.u64(0..pause_max)));
         load(stage, "asleep", if random.bool() { 5.0 } else { 0.0 });
         load(stage, "steady", f64::from(random.u32(1..8)) * 10.0);
-        pass(Duration::from_millis(random.u64(0..3_000)));
+        pass(Duration::from_millis(random.u64(0..pause_max)));
         let victim = random.usize(0..2);
         let db = instances[victim].db();
         let killed = instances.remove(victim).kill();
@@ -56,8 +58,11 @@ pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
         let leader = wait_until("an instance to lead", Duration::from_secs(60), || {
             instances.iter().position(|instance| instance.readiness() == "ok")
         });
-        instances[leader].route_service(&stage.cluster);
-        instances[leader].route(&stage.cluster);
+        if instances[leader].pid() != leading {
+            leading = instances[leader].pid();
+            instances[leader].route_service(&stage.cluster);
+            instances[leader].route(&stage.cluster);
+        }
         slowest = slowest.max(began.elapsed());
     }
     load(stage, "asleep", 0.0);

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use super::deaf::deafen;
+
 /// What the link does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -39,6 +41,7 @@ struct State {
     mode: Mode,
     /// Rises with each change of the mode, and ends the accepting thread of before.
     epoch: u64,
+    /// Those to the client, each followed by that to the server.
     sockets: Vec<TcpStream>,
     connections: usize,
     /// Rises when connections are forgotten.
@@ -90,7 +93,10 @@ impl Link {
 
     /// Makes those connections dead that exist now, without a word; new ones work.
     pub(crate) fn forget(&self) {
-        self.shared.state.lock().unwrap().forgotten += 1;
+        let mut state = self.shared.state.lock().unwrap();
+        state.forgotten += 1;
+        let clients = state.sockets.iter().step_by(2).filter(|socket| socket.peer_addr().is_ok());
+        deafen(clients.map(|socket| socket.try_clone().expect("a socket")));
     }
 
     /// Returns how many connections were accepted so far.

@@ -128,15 +128,25 @@ fn a_database_that_cannot_be_used_is_reported() {
         page[..100].fill(0xA5);
     }
     std::fs::write(file("damaged"), bytes).unwrap();
+    for (name, ends) in [("unlucky", 2), ("looping", 3)] {
+        std::fs::copy(file("whole"), file(name)).unwrap();
+        let run =
+            "INSERT INTO process_run (version, started_at_unix_ms, state) VALUES ('1', unixepoch() * 1000, 'lost')";
+        let connection = rusqlite::Connection::open(file(name)).unwrap();
+        (0..ends).for_each(|_| assert_eq!(connection.execute(run, []).unwrap(), 1));
+    }
     for (name, id) in [
         ("whole", None),
+        ("unlucky", None),
+        ("looping", Some("restart-loop")),
         ("missing", Some("database-missing")),
         ("rubbish", Some("database-unreadable")),
         ("newer", Some("database-newer")),
         ("damaged", Some("database-corrupt")),
     ] {
         let (_, report) = report(cluster.env("KUBECONFIG"), &["--db", &file(name)]);
-        let found = id_and_text(&report).into_iter().find(|(id, _)| id.starts_with("database-")).map(|(id, _)| id);
+        let is_of_file = |id: &str| id.starts_with("database-") || id == "restart-loop";
+        let found = id_and_text(&report).into_iter().find(|(id, _)| is_of_file(id)).map(|(id, _)| id);
         assert_eq!(found.as_deref(), id, "{name}: {report}");
     }
 }
