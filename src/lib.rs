@@ -100,7 +100,7 @@
 //! - An error holds: nothing scales in because something could not be read.
 //! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do; only the first of an
 //!   object may wait, for its first answer. Metrics by the rules of prometheus-adapter are asked when they are read, by
-//!   a bounded number of reads with time limits, which no other waits for.
+//!   a bounded number of reads with time limits, which no other waits for, and of which a namespace has half at most.
 //! - No trigger makes the process contact an address that only it can reach: [`outbound`] judges each address.
 //! - Losing the history never stops scaling.
 //! - What a user wrote wrongly is reported on the object itself, and harms no other.

@@ -11,6 +11,7 @@ use super::model::{
     Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, Pause, PodIdentity, PodSelection,
     Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
+use super::schedule::Conduct;
 use super::view::ObjectView;
 
 /// What a watch of one kind reports. `scope` is the watched namespace, empty for all.
@@ -98,6 +99,19 @@ pub enum Event {
     },
     /// A metric of this object was read through the external metrics API.
     MetricRead(ObjectKey),
+    /// Somebody else wants to ask a metric server, within the limits of that server; answered by
+    /// [`Command::Turn`].
+    TurnWanted {
+        number: u64,
+        /// On whose behalf.
+        object: ObjectKey,
+        server: Arc<str>,
+    },
+    /// What had this turn has been answered, or does not want it any more.
+    TurnEnded {
+        number: u64,
+        conduct: Conduct,
+    },
     /// This instance holds the lease from now on. Ends the [standby](super::world::World::stand_by) of the world.
     Leading,
     /// The history goes on in another file, which may have nothing of what was recorded before.
@@ -363,6 +377,8 @@ pub enum Command {
     Emit(KubeEvent),
     /// Record this in the history.
     Record(Record),
+    /// Whoever wanted this turn may ask now.
+    Turn(u64),
     /// Answer metric reads from this view; `None` if the object is gone.
     Publish(ObjectKey, Option<Arc<ObjectView>>),
 }
