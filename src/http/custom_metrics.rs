@@ -1,6 +1,7 @@
 //! Reads of `custom.metrics.k8s.io`, v1beta1 and v1beta2, and of external metrics that rules give.
 //!
-//! Pure: paths and parameters in, JSON out. Who answers is behind [`Adapter`], and may ask a Prometheus when it is read.
+//! Pure: paths and parameters in, JSON out. Metrics that HPAs ask for by annotations are answered from memory; all others
+//! by [`Adapter`], which may ask a Prometheus when it is read.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,9 +9,9 @@ use std::time::Duration;
 
 use super::attributes::{GroupVersion, ResourceAttributes};
 use super::discovery::Listed;
-use super::external_metrics::{Items, Look};
+use super::external_metrics::{self, Items, Look, OfObject, Published};
 use super::{Request, Response, uri};
-use crate::scaling::model::UnixMillis;
+use crate::scaling::model::{ObjectKey, UnixMillis};
 use crate::scaling::quantity;
 use crate::wire::labels::{Selector, Test};
 use crate::wire::time::format_seconds;
@@ -72,22 +73,52 @@ pub enum Reply {
 /// Time limit of a read, with the list of objects and the query. An HPA controller waits for it, with few workers.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Whoever may answer a read.
+pub(super) struct Answerers<'a> {
+    pub(super) published: &'a Published,
+    /// Called with each object whose metric was read.
+    pub(super) on_read: &'a dyn Fn(&ObjectKey),
+    /// `None` without rules.
+    pub(super) adapter: Option<&'a dyn Adapter>,
+}
+
 /// Answers an authorised read of a metric of objects.
 pub(super) fn get(
-    adapter: &dyn Adapter,
+    answerers: &Answerers<'_>,
     request: &Request,
     attributes: &ResourceAttributes,
-    may_wait: bool,
+    patience: Duration,
 ) -> Result<Look, Response> {
     let bad = |message: String| Response::status(400, "BadRequest", &message);
     let objects_of = parameter(request, "labelSelector").map_err(bad)?;
     let selector = parameter(request, "metricLabelSelector").map_err(bad)?;
     let question = question(request, attributes, objects_of, selector.clone()).ok_or_else(not_found)?;
-    let Some(reply) = ask(adapter, &question, may_wait) else {
+    let Question::Objects { namespace, metric, resource, group, objects, .. } = &question else {
+        return Err(not_found());
+    };
+    let selector = Selector::parse(&selector).unwrap_or_default();
+    if let Objects::One(name) = objects {
+        // A namespace is in itself.
+        let is_namespace = namespace.is_empty() && resource == "namespaces";
+        let within = if is_namespace { name } else { namespace };
+        let wanted = OfObject { namespace: within, group, name, metric, selector: &selector };
+        let found = external_metrics::get_of_object(answerers.published, &wanted, answerers.on_read, patience);
+        if let Some((object, value)) = found {
+            let (api_version, kind) = (object.api_version.as_str(), object.kind.as_str());
+            let list = List { version: attributes.api, namespace, metric, selector: &selector, api_version, kind };
+            return Ok(value.map_or_else(
+                |look| look,
+                |(value, at)| Look::Answer(Response::json(200, list.write(&[(object.name.clone(), value)], at))),
+            ));
+        }
+    }
+    let Some(adapter) = answerers.adapter else {
+        let message = format!("no HPA asks for the metric {metric} of these {resource} by annotations");
+        return Ok(Look::Answer(Response::status(404, "NotFound", &message)));
+    };
+    let Some(reply) = ask(adapter, &question, !patience.is_zero()) else {
         return Ok(Look::Pending(Response::status(500, "InternalError", "the metric has not been asked yet")));
     };
-    let Question::Objects { namespace, metric, .. } = &question else { return Err(not_found()) };
-    let selector = Selector::parse(&selector).unwrap_or_default();
     Ok(Look::Answer(match &*reply {
         Reply::Objects { api_version, kind, values, at } => {
             let list = List { version: attributes.api, namespace, metric, selector: &selector, api_version, kind };
@@ -287,7 +318,8 @@ mod tests {
         let fake = Fake(Mutex::default(), reply);
         let request = request("GET", &format!("/apis/custom.metrics.k8s.io{target}"), &[]);
         let Ok(Attributes::Resource(attributes)) = attributes(&request) else { panic!("{target}") };
-        let response = match get(&fake, &request, &attributes, true) {
+        let answerers = Answerers { published: &Published::default(), on_read: &|_| (), adapter: Some(&fake) };
+        let response = match get(&answerers, &request, &attributes, PATIENCE) {
             Ok(look) => look.response(),
             Err(response) => response,
         };

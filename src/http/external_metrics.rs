@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Response;
 use crate::scaling::age;
-use crate::scaling::model::{ApiGroup, Asked, ObjectKey, UnixMillis};
+use crate::scaling::model::{ApiGroup, Asked, Described, ObjectKey, UnixMillis};
 use crate::scaling::quantity;
 use crate::scaling::view::{MetricView, ObjectView, Reading};
 use crate::wire::labels::Selector;
@@ -170,18 +170,11 @@ impl Published {
         let keys = namespace.asking.get(&metric.to_ascii_lowercase()).into_iter().flatten();
         let all = keys.filter_map(|key| namespace.objects.get(key)).flat_map(|picture| {
             let asked = picture.view.asked.iter().enumerate();
-            let named = asked.filter(|(_, asked)| asked.metric.eq_ignore_ascii_case(metric));
+            let named = asked.filter(|(_, asked)| asked.object.is_none() && asked.metric.eq_ignore_ascii_case(metric));
             named.map(move |(place, asked)| (picture, place, asked))
         });
-        let demanded = selector.demanded();
-        let is_own = |asked: &Asked| {
-            let labels = asked.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            demanded.as_ref().is_some_and(|demanded| demanded.iter().copied().eq(labels))
-        };
-        let rank = |picture: &Picture| (picture.view.error.is_some(), picture.view.key.clone());
         let mut own: Option<(&Picture, usize)> = None;
-        for (picture, place, _) in all.clone().filter(|(.., asked)| is_own(asked)) {
-            // Of several that ask alike one that works: the core has put an error on those that contradict it.
+        for (picture, place, _) in all.clone().filter(|(.., asked)| demands(selector, asked)) {
             if own.is_none_or(|(best, _)| rank(picture) < rank(best)) {
                 own = Some((picture, place));
             }
@@ -198,10 +191,83 @@ impl Published {
         (selected, false)
     }
 
+    /// Returns the metric of an object that an annotated HPA asks for in exactly this way.
+    fn described(&self, wanted: &OfObject<'_>) -> Option<AskedMetric> {
+        let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        let namespace = namespaces.get(wanted.namespace)?;
+        let keys = namespace.asking.get(&wanted.metric.to_ascii_lowercase()).into_iter().flatten();
+        let all = keys.filter_map(|key| namespace.objects.get(key)).flat_map(|picture| {
+            let asked = picture.view.asked.iter().enumerate();
+            let is_wanted = |asked: &Asked| {
+                let object = asked.object.as_ref();
+                object.is_some_and(|object| (object.group(), object.name.as_str()) == (wanted.group, wanted.name))
+                    && asked.metric.eq_ignore_ascii_case(wanted.metric)
+                    && demands(wanted.selector, asked)
+            };
+            asked.filter(move |(_, asked)| is_wanted(asked)).map(move |(place, _)| (picture, place))
+        });
+        let first = all.min_by_key(|(picture, place)| (rank(picture), *place));
+        first.map(|(picture, place)| AskedMetric { picture: picture.clone(), place })
+    }
+
     /// Returns the object that KEDA's own selector names, as every read of an HPA does.
     fn named(&self, namespace: &str, name: &str) -> Option<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
         namespaces.get(namespace)?.objects.get(&ObjectKey::new(ApiGroup::KedaSh, namespace, name)).cloned()
+    }
+}
+
+/// Of several that ask alike one that works goes first: the core has put an error on those that contradict it.
+fn rank(picture: &Picture) -> (bool, ObjectKey) {
+    (picture.view.error.is_some(), picture.view.key.clone())
+}
+
+/// Returns whether a selector demands exactly the labels by which an HPA asks.
+fn demands(selector: &Selector, asked: &Asked) -> bool {
+    let labels = asked.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    selector.demanded().is_some_and(|demanded| demanded.iter().copied().eq(labels))
+}
+
+/// A read of a metric of one object.
+pub(super) struct OfObject<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) group: &'a str,
+    pub(super) name: &'a str,
+    pub(super) metric: &'a str,
+    /// Of the metric.
+    pub(super) selector: &'a Selector,
+}
+
+/// Returns the value of a metric of an object and its time, or the answer instead of it, after waiting for a first sample
+/// for up to `patience`; `None` if no annotated HPA asks for it. `read` is called with the HPA that does.
+pub(super) fn get_of_object(
+    published: &Published,
+    wanted: &OfObject<'_>,
+    read: &dyn Fn(&ObjectKey),
+    patience: Duration,
+) -> Option<(Described, Result<(f64, UnixMillis), Look>)> {
+    let look = |read: &dyn Fn(&ObjectKey)| {
+        let found = published.described(wanted)?;
+        let (view, asked) = (&found.picture.view, found.asked()?);
+        read(&view.key);
+        let value = match (&view.error, view.metrics.get(found.place)) {
+            (Some(error), _) => Err(Look::Answer(failed(&view.key, &asked.metric, error))),
+            (None, None) => Err(Look::Pending(failed(&view.key, &asked.metric, NOT_ASKED))),
+            (None, Some(metric)) => value(published, &found.picture, metric, &asked.metric),
+        };
+        Some((asked.object.clone()?, value))
+    };
+    let first = look(read)?;
+    if !matches!(first.1, Err(Look::Pending(_))) {
+        return Some(first);
+    }
+    let Some(mut place) = published.place(patience) else { return Some(first) };
+    // As for an external metric: a view published before the place was taken has woken nobody.
+    loop {
+        let again = look(&|_| ())?;
+        if !matches!(again.1, Err(Look::Pending(_))) || !place.wait() {
+            return Some(again);
+        }
     }
 }
 
@@ -580,7 +646,10 @@ mod tests {
             asked.iter().zip(1_u8..).map(|((m, _), n)| (*m, value(n.into()))).collect();
         Arc::new(ObjectView {
             key: ObjectKey::new(ApiGroup::Autoscaling, "shop", name),
-            asked: asked.iter().map(|(m, labels)| Asked { metric: (*m).to_owned(), labels: owned(labels) }).collect(),
+            asked: asked
+                .iter()
+                .map(|(m, labels)| Asked { metric: (*m).to_owned(), labels: owned(labels), object: None })
+                .collect(),
             ..(*view(name, if error.is_some() { &[] } else { &readings }, error)).clone()
         })
     }

@@ -25,6 +25,7 @@ pub mod kafka;
 pub mod model;
 mod object;
 pub mod pause;
+mod publish;
 pub mod quantity;
 pub mod queue;
 mod read_cadence;

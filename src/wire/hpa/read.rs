@@ -5,7 +5,7 @@
 //! `HorizontalPodAutoscaler`, which also keeps the managed fields and the whole status, it takes 141 and 20 KB, 1.4 times
 //! the CPU, and its readers some more pages of the binary. The types would save the 100 lines of structs below.
 //!
-//! Metrics that hpalite never sets become [`HpaMetric::Other`], so that they compare as different.
+//! Metrics that hpalite never sets or answers become [`HpaMetric::Other`], so that they compare as different.
 
 use litemap::LiteMap;
 
@@ -16,7 +16,7 @@ use super::super::metadata::{Metadata, Unreadable, or_default};
 use super::super::quantity::{canonical, parse_milli};
 use crate::scaling::hpa::{HpaMetric, ObservedHpa, OwnerRef};
 use crate::scaling::model::MetricTarget;
-use crate::scaling::model::{Behavior, ScalingPolicy, ScalingRules, TargetRef};
+use crate::scaling::model::{Behavior, Described, ScalingPolicy, ScalingRules, TargetRef};
 
 /// Reads an HPA from the API server's JSON.
 ///
@@ -67,6 +67,7 @@ struct WireMetric {
     #[serde(rename = "type")]
     kind: String,
     external: Option<WireExternal>,
+    object: Option<WireObject>,
     resource: Option<WireResource>,
     container_resource: Option<WireResource>,
 }
@@ -74,6 +75,14 @@ struct WireMetric {
 #[derive(Deserialize)]
 struct WireExternal {
     metric: WireIdentifier,
+    target: WireMetricTarget,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireObject {
+    metric: WireIdentifier,
+    described_object: WireTarget,
     target: WireMetricTarget,
 }
 
@@ -200,7 +209,7 @@ impl WireHpa {
 
 impl WireMetric {
     fn into_model(self) -> HpaMetric {
-        let Self { kind, external, resource, container_resource } = self;
+        let Self { kind, external, object, resource, container_resource } = self;
         let read = match (&*kind, external, resource, container_resource) {
             ("External", Some(external), ..) if external.metric.selector.match_expressions.is_empty() => {
                 external.target.into_model().map(|target| HpaMetric::External {
@@ -209,6 +218,7 @@ impl WireMetric {
                     target,
                 })
             }
+            ("Object", ..) => object.and_then(WireObject::into_model),
             ("Resource", _, Some(resource), _) => {
                 resource.target.into_model().map(|target| HpaMetric::Resource { name: resource.name, target })
             }
@@ -218,6 +228,19 @@ impl WireMetric {
             _ => None,
         };
         read.unwrap_or(HpaMetric::Other(kind))
+    }
+}
+
+impl WireObject {
+    fn into_model(self) -> Option<HpaMetric> {
+        let Self { metric, described_object: WireTarget { api_version, kind, name }, target } = self;
+        let is_exact = metric.selector.match_expressions.is_empty();
+        target.into_model().filter(|_| is_exact).map(|target| HpaMetric::Object {
+            name: metric.name,
+            match_labels: metric.selector.match_labels,
+            described: Described { api_version, kind, name },
+            target,
+        })
     }
 }
 
