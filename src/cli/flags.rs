@@ -186,8 +186,8 @@ pub(super) const RUN: Subcommand = Subcommand {
         flag(
             "custom-metrics",
             Takes::Truth,
-            "keep the certificates of the APIServices of custom.metrics.k8s.io, for Object metrics of annotated HPAs; rules do so \
-             as well",
+            "keep the certificates of the APIServices of custom.metrics.k8s.io, for Object and Pods metrics of annotated \
+             HPAs; rules do so as well",
         )
         .env("HPALITE_CUSTOM_METRICS")
         .default("false"),

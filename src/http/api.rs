@@ -237,7 +237,7 @@ mod tests {
     use crate::http::reviews::{AccessReviewer, AccessVerdict, ReviewError};
     use crate::http::testing::request;
     use crate::http::{Identity, User};
-    use crate::scaling::model::{ApiGroup, Asked, Described, UnixMillis};
+    use crate::scaling::model::{ApiGroup, Asked, AskedOf, Described, PodValues, UnixMillis};
     use crate::scaling::view::{MetricView, ObjectView, Reading};
 
     /// Rules whose Prometheus is slow: only who may wait has an answer.
@@ -273,6 +273,7 @@ mod tests {
                 reading: Reading::Value { value: 2.5, at: UnixMillis(0) },
                 cached: false,
                 age_limit: None,
+                pods: None,
             }]
             .into(),
             asked: Arc::default(),
@@ -309,13 +310,14 @@ mod tests {
         let asked = |labels: &[(&str, &str)], object: Described| Asked {
             metric: "rps".into(),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-            object: Some(object),
+            of: AskedOf::Object(object),
         };
         let metric = |value: f64| MetricView {
             name: "rps".into(),
             reading: Reading::Value { value, at: UnixMillis(0) },
             cached: true,
             age_limit: None,
+            pods: None,
         };
         let view = ObjectView {
             key: ObjectKey::new(ApiGroup::Autoscaling, "shop", "web"),
@@ -352,6 +354,61 @@ mod tests {
         let external = "/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/rps";
         assert_eq!(self::api(None).at_once(&of_master(external)).map(|response| response.status), Some(404));
         assert_eq!(api.at_once(&of_master(external)), None);
+    }
+
+    #[test]
+    fn a_pods_metric_of_an_annotated_hpa_is_that_of_the_pods_it_selects() {
+        let api = api(None);
+        let view = |name: &str, pods: Option<&[(&str, f64)]>| ObjectView {
+            key: ObjectKey::new(ApiGroup::Autoscaling, "shop", name),
+            selector: Default::default(),
+            metrics: vec![MetricView {
+                name: "rps".into(),
+                reading: match pods {
+                    Some(_) => Reading::Value { value: 9.0, at: UnixMillis(0) },
+                    None => Reading::Failed { message: "no pod is ready".into(), since: UnixMillis(0) },
+                },
+                cached: true,
+                age_limit: None,
+                pods: pods.map(|pods| {
+                    let values = pods.iter().map(|(pod, value)| ((*pod).to_owned(), *value)).collect();
+                    Arc::new(PodValues { selector: format!("tier=a,app={name}"), values })
+                }),
+            }],
+            asked: [Asked {
+                metric: "rps".into(),
+                labels: Vec::new(),
+                of: AskedOf::Pods { kind: "Deployment".into(), name: name.into() },
+            }]
+            .into(),
+            error: None,
+            made_at: UnixMillis(0),
+        };
+        let publish = |view: ObjectView| api.published.set(&view.key.clone(), Some(Arc::new(view)));
+        publish(view("api", None));
+        publish(view("web", Some(&[("web-1", 2.5), ("web-2", 4.0)])));
+        let read = |rest: &str| {
+            let path = format!("/apis/custom.metrics.k8s.io/v1beta1/namespaces/shop/pods/{rest}");
+            let response = api.at_once(&of_master(&path)).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(response.body.as_bytes()).unwrap();
+            (response.status, body)
+        };
+        let (status, body) = read("*/rps?labelSelector=app%3Dweb,tier%3Da");
+        let values: Vec<_> = body["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| (&one["describedObject"]["name"], &one["value"]))
+            .collect();
+        assert_eq!(status, 200);
+        assert_eq!(values, [(&"web-1".into(), &"2500m".into()), (&"web-2".into(), &"4".into())]);
+        assert_eq!(read("web-2/rps").1["items"][0]["value"], "4");
+        // Nobody knows which pods these would be.
+        let (status, body) = read("*/rps?labelSelector=app%3Dapi,tier%3Da");
+        assert!(status == 500 && body["message"].as_str().unwrap().contains("no pod is ready"), "{body}");
+        publish(view("api", Some(&[])));
+        assert_eq!(read("*/rps?labelSelector=app%3Dother").0, 404);
+        assert_eq!(read("*/other?labelSelector=app%3Dweb,tier%3Da").0, 404);
     }
 
     #[test]

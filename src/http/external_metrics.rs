@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Response;
 use crate::scaling::age;
-use crate::scaling::model::{ApiGroup, Asked, Described, ObjectKey, UnixMillis};
+use crate::scaling::model::{ApiGroup, Asked, AskedOf, ObjectKey, UnixMillis};
 use crate::scaling::quantity;
 use crate::scaling::view::{MetricView, ObjectView, Reading};
 use crate::wire::labels::Selector;
@@ -148,6 +148,20 @@ impl Published {
         Some(Place { published: self, until: Instant::now() + patience, seen: waiting.generation })
     }
 
+    /// Looks again whenever something is published, until there is an answer or the time is over; `None` if no more reads
+    /// may wait.
+    pub(super) fn patiently(&self, patience: Duration, look: &dyn Fn() -> Look) -> Option<Look> {
+        let mut place = self.place(patience)?;
+        // The first time now that the place is taken: a view published in between has woken nobody.
+        loop {
+            match look() {
+                Look::Pending(response) if !place.wait() => return Some(Look::Pending(response)),
+                Look::Pending(_) => {}
+                answer => return Some(answer),
+            }
+        }
+    }
+
     /// Returns the ScaledObjects of a namespace whose label matches, ordered by name.
     fn matching(&self, namespace: &str, selector: &Selector) -> Vec<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
@@ -170,7 +184,8 @@ impl Published {
         let keys = namespace.asking.get(&metric.to_ascii_lowercase()).into_iter().flatten();
         let all = keys.filter_map(|key| namespace.objects.get(key)).flat_map(|picture| {
             let asked = picture.view.asked.iter().enumerate();
-            let named = asked.filter(|(_, asked)| asked.object.is_none() && asked.metric.eq_ignore_ascii_case(metric));
+            let named =
+                asked.filter(|(_, asked)| asked.of == AskedOf::External && asked.metric.eq_ignore_ascii_case(metric));
             named.map(move |(place, asked)| (picture, place, asked))
         });
         let mut own: Option<(&Picture, usize)> = None;
@@ -191,23 +206,22 @@ impl Published {
         (selected, false)
     }
 
-    /// Returns the metric of an object that an annotated HPA asks for in exactly this way.
-    fn described(&self, wanted: &OfObject<'_>) -> Option<AskedMetric> {
+    /// Returns the metrics of this name that annotated HPAs ask for in `custom.metrics.k8s.io` by exactly this selector of
+    /// the metric; first those that work.
+    pub(super) fn asked_of_objects(&self, namespace: &str, metric: &str, selector: &Selector) -> Vec<AskedMetric> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
-        let namespace = namespaces.get(wanted.namespace)?;
-        let keys = namespace.asking.get(&wanted.metric.to_ascii_lowercase()).into_iter().flatten();
-        let all = keys.filter_map(|key| namespace.objects.get(key)).flat_map(|picture| {
-            let asked = picture.view.asked.iter().enumerate();
+        let Some(namespace) = namespaces.get(namespace) else { return Vec::new() };
+        let keys = namespace.asking.get(&metric.to_ascii_lowercase()).into_iter().flatten();
+        let mut found = Vec::new();
+        for picture in keys.filter_map(|key| namespace.objects.get(key)) {
             let is_wanted = |asked: &Asked| {
-                let object = asked.object.as_ref();
-                object.is_some_and(|object| (object.group(), object.name.as_str()) == (wanted.group, wanted.name))
-                    && asked.metric.eq_ignore_ascii_case(wanted.metric)
-                    && demands(wanted.selector, asked)
+                asked.of != AskedOf::External && asked.metric.eq_ignore_ascii_case(metric) && demands(selector, asked)
             };
-            asked.filter(move |(_, asked)| is_wanted(asked)).map(move |(place, _)| (picture, place))
-        });
-        let first = all.min_by_key(|(picture, place)| (rank(picture), *place));
-        first.map(|(picture, place)| AskedMetric { picture: picture.clone(), place })
+            let places = picture.view.asked.iter().enumerate().filter(|(_, asked)| is_wanted(asked));
+            found.extend(places.map(|(place, _)| AskedMetric { picture: picture.clone(), place }));
+        }
+        found.sort_by_key(|one| (rank(&one.picture), one.place));
+        found
     }
 
     /// Returns the object that KEDA's own selector names, as every read of an HPA does.
@@ -226,49 +240,6 @@ fn rank(picture: &Picture) -> (bool, ObjectKey) {
 fn demands(selector: &Selector, asked: &Asked) -> bool {
     let labels = asked.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     selector.demanded().is_some_and(|demanded| demanded.iter().copied().eq(labels))
-}
-
-/// A read of a metric of one object.
-pub(super) struct OfObject<'a> {
-    pub(super) namespace: &'a str,
-    pub(super) group: &'a str,
-    pub(super) name: &'a str,
-    pub(super) metric: &'a str,
-    /// Of the metric.
-    pub(super) selector: &'a Selector,
-}
-
-/// Returns the value of a metric of an object and its time, or the answer instead of it, after waiting for a first sample
-/// for up to `patience`; `None` if no annotated HPA asks for it. `read` is called with the HPA that does.
-pub(super) fn get_of_object(
-    published: &Published,
-    wanted: &OfObject<'_>,
-    read: &dyn Fn(&ObjectKey),
-    patience: Duration,
-) -> Option<(Described, Result<(f64, UnixMillis), Look>)> {
-    let look = |read: &dyn Fn(&ObjectKey)| {
-        let found = published.described(wanted)?;
-        let (view, asked) = (&found.picture.view, found.asked()?);
-        read(&view.key);
-        let value = match (&view.error, view.metrics.get(found.place)) {
-            (Some(error), _) => Err(Look::Answer(failed(&view.key, &asked.metric, error))),
-            (None, None) => Err(Look::Pending(failed(&view.key, &asked.metric, NOT_ASKED))),
-            (None, Some(metric)) => value(published, &found.picture, metric, &asked.metric),
-        };
-        Some((asked.object.clone()?, value))
-    };
-    let first = look(read)?;
-    if !matches!(first.1, Err(Look::Pending(_))) {
-        return Some(first);
-    }
-    let Some(mut place) = published.place(patience) else { return Some(first) };
-    // As for an external metric: a view published before the place was taken has woken nobody.
-    loop {
-        let again = look(&|_| ())?;
-        if !matches!(again.1, Err(Look::Pending(_))) || !place.wait() {
-            return Some(again);
-        }
-    }
 }
 
 /// Returns whether a read is an object's own: of a ScaledObject that its selector names, or by the labels that an
@@ -290,14 +261,34 @@ pub enum Selection<'a> {
 }
 
 /// The metric of an annotated HPA: its view, and the place of the metric in it.
-struct AskedMetric {
+pub(super) struct AskedMetric {
     picture: Picture,
     place: usize,
 }
 
 impl AskedMetric {
-    fn asked(&self) -> Option<&Asked> {
+    pub(super) fn key(&self) -> &ObjectKey {
+        &self.picture.view.key
+    }
+
+    pub(super) fn asked(&self) -> Option<&Asked> {
         self.picture.view.asked.get(self.place)
+    }
+
+    /// Returns what is known of it; `None` if the object is unusable, or was not asked yet.
+    pub(super) fn metric(&self) -> Option<&MetricView> {
+        self.picture.view.metrics.get(self.place)
+    }
+
+    /// Returns its value and the time of that, or the answer instead of it.
+    pub(super) fn value(&self, published: &Published) -> Result<(f64, UnixMillis), Look> {
+        let view = &self.picture.view;
+        let name = self.asked().map_or("", |asked| asked.metric.as_str());
+        match (&view.error, self.metric()) {
+            (Some(error), _) => Err(Look::Answer(failed(&view.key, name, error))),
+            (None, None) => Err(Look::Pending(failed(&view.key, name, NOT_ASKED))),
+            (None, Some(metric)) => value(published, &self.picture, metric, name),
+        }
     }
 }
 
@@ -341,15 +332,8 @@ pub fn get(
         Look::Pending(response) => Look::Pending(response),
         answer => return answer,
     };
-    let Some(mut place) = published.place(patience) else { return pending };
-    // Looks again now that the place is taken: a view published in between has woken nobody.
-    loop {
-        match look(published, namespace, metric, selection, &|_| ()) {
-            Look::Pending(response) if !place.wait() => return Look::Pending(response),
-            Look::Pending(_) => {}
-            answer => return answer,
-        }
-    }
+    let again = || look(published, namespace, metric, selection, &|_| ());
+    published.patiently(patience, &again).unwrap_or(pending)
 }
 
 /// The result of looking at the published views.
@@ -511,6 +495,7 @@ mod tests {
                     reading: reading.clone(),
                     cached: false,
                     age_limit: Some(Duration::from_secs(93)),
+                    pods: None,
                 })
                 .collect(),
             asked: Arc::default(),
@@ -648,7 +633,7 @@ mod tests {
             key: ObjectKey::new(ApiGroup::Autoscaling, "shop", name),
             asked: asked
                 .iter()
-                .map(|(m, labels)| Asked { metric: (*m).to_owned(), labels: owned(labels), object: None })
+                .map(|(m, labels)| Asked { metric: (*m).to_owned(), labels: owned(labels), of: AskedOf::External })
                 .collect(),
             ..(*view(name, if error.is_some() { &[] } else { &readings }, error)).clone()
         })

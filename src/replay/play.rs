@@ -309,6 +309,7 @@ impl<'r> Run<'r> {
                     answer: cursor.at(now),
                     split: None,
                     rest: None,
+                    pods: None,
                 }]));
             }
             Command::Write(write) => {

@@ -9,7 +9,7 @@ use super::decision::Decision;
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
     Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, Pause, PodIdentity, PodSelection,
-    Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
+    PodValues, Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
 use super::schedule::Conduct;
 use super::view::ObjectView;
@@ -204,6 +204,8 @@ pub struct PollDone {
     pub split: Option<Split>,
     /// The pause that an overloaded server asks for.
     pub rest: Option<Duration>,
+    /// Of a poll of pods: what each of them answered, whose sum is the `answer`.
+    pub pods: Option<Arc<PodValues>>,
 }
 
 /// One change to make on the API server. An object has at most one write in flight for each of its slots.

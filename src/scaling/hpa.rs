@@ -51,6 +51,12 @@ pub enum HpaMetric {
         described: Described,
         target: MetricTarget,
     },
+    /// The same.
+    Pods {
+        name: String,
+        match_labels: LiteMap<String, String>,
+        target: MetricTarget,
+    },
     Resource {
         name: String,
         target: MetricTarget,
@@ -269,6 +275,7 @@ impl HpaMetric {
         match self {
             Self::External { target, .. }
             | Self::Object { target, .. }
+            | Self::Pods { target, .. }
             | Self::Resource { target, .. }
             | Self::ContainerResource { target, .. } => {
                 *target = target.capped();
@@ -283,6 +290,7 @@ impl HpaMetric {
         match self {
             Self::External { .. } => "External",
             Self::Object { .. } => "Object",
+            Self::Pods { .. } => "Pods",
             Self::Resource { .. } => "Resource",
             Self::ContainerResource { .. } => "ContainerResource",
             Self::Other(_) => "Other",

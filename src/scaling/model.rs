@@ -14,6 +14,7 @@ use super::formula::Formula;
 pub use super::identity::{AzureCloud, PodIdentity};
 pub use super::kafka::{KafkaSource, LagRules, Sasl};
 pub use super::pause::Pause;
+pub use super::pod_metric::{Aggregator, POLL_MAX, PodMetricSource, PodValues};
 pub use super::queue::{
     CloudWatchMetric, CloudWatchSource, Exact, GraphiteSource, InfluxApi, InfluxSource, NatsSource, PostgresSource,
     QueueMeasure, QueueOperation, QueueRegex, RabbitMqSource, RedisSetup, RedisSize, RedisSource, Server,
@@ -188,8 +189,19 @@ pub struct Contradiction {
 pub struct Asked {
     pub metric: String,
     pub labels: Vec<(String, String)>,
-    /// Of which object it is; `None` for an external metric.
-    pub object: Option<Described>,
+    pub of: AskedOf,
+}
+
+/// Which kind of metric an HPA asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AskedOf {
+    External,
+    Object(Described),
+    /// Of each pod of this workload: its kind and name.
+    Pods {
+        kind: String,
+        name: String,
+    },
 }
 
 /// The object that an Object metric is of.
@@ -208,14 +220,15 @@ impl Described {
     }
 }
 
-/// `name{key=value,…}`, and of an Object metric the object.
+/// `name{key=value,…}`, and whose metric it is unless it is an external one.
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let labels: Vec<String> = self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         write!(f, "{}{{{}}}", self.metric, labels.join(","))?;
-        match &self.object {
-            Some(object) => write!(f, " of {} {}", object.kind, object.name),
-            None => Ok(()),
+        match &self.of {
+            AskedOf::External => Ok(()),
+            AskedOf::Object(Described { kind, name, .. }) => write!(f, " of {kind} {name}"),
+            AskedOf::Pods { kind, name } => write!(f, " of the pods of {kind} {name}"),
         }
     }
 }

@@ -24,6 +24,7 @@ impl Object {
                     reading: self.share(position, state.reading()),
                     cached: trigger.use_cached_metrics,
                     age_limit: state.age_limit(trigger, limit),
+                    pods: state.pods.clone(),
                 })
                 .collect()
         });
@@ -33,6 +34,7 @@ impl Object {
                 reading: self.composite.as_ref().map_or(Reading::Pending, Composite::reading),
                 cached: false,
                 age_limit: self.composite.as_ref().filter(|composite| !composite.is_fallback()).map(|_| limit),
+                pods: None,
             });
         }
         let error = match &self.verdict {

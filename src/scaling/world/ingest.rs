@@ -515,7 +515,10 @@ impl World {
             if is_from_before {
                 self.with(&key, |object, work| object.poll_again(index, work));
             } else {
-                self.with(&key, |object, work| object.receive_answer(index, answer, asked_at, done.latency, work));
+                self.with(&key, |object, work| {
+                    object.keep_pods(index, &done.pods);
+                    object.receive_answer(index, answer, asked_at, done.latency, work);
+                });
             }
         }
     }

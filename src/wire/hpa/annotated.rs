@@ -1,8 +1,9 @@
-//! HPAs that ask for External and Object metrics by annotations, in the form of kube-metrics-adapter:
+//! HPAs that ask for metrics by annotations, in the form of kube-metrics-adapter:
 //!
 //! ```text
 //! metric-config.external.<metric>.prometheus/<key>: <value>
 //! metric-config.object.<metric>.prometheus/<key>: <value>
+//! metric-config.pods.<metric>.json-path/<key>: <value>
 //! ```
 //!
 //! Owns that form, and what is wrong with it. Such an HPA becomes the ScaledObject that would ask for the same, read by
@@ -21,12 +22,16 @@ use super::super::scaled_object::{self, ParsedObject};
 use super::super::time::parse_go_duration;
 use super::super::{Servers, Warning};
 use crate::scaling::hpa::{HpaMetric, ObservedHpa};
-use crate::scaling::model::{ApiGroup, Asked, Behavior, Described, Invalid, MetricTarget, Problem, ScalingRules, Step};
+use crate::scaling::model::{
+    ApiGroup, Asked, AskedOf, Behavior, Described, Invalid, MetricTarget, Problem, ScalingRules, Step, TargetRef,
+};
 use crate::scaling::quantity;
 use crate::spelling::nearest;
 
 const PREFIX: &str = "metric-config.";
 const COLLECTOR: &str = "prometheus";
+/// The collector that asks the pods themselves.
+const JSON_PATH: &str = "json-path";
 /// The label of a metric's selector that names its collector.
 const TYPE_LABEL: &str = "type";
 /// The metric that names its query by a label, in the older form.
@@ -55,6 +60,28 @@ const PARAMETERS: [(&str, &str); 5] = [
     ("unsafe-ssl", "unsafeSsl"),
 ];
 
+/// The keys of a metric of pods, with the parameter of the trigger that each is.
+const OF_PODS: [(&str, &str); 9] = [
+    ("json-key", "jsonKey"),
+    ("path", "path"),
+    ("port", "port"),
+    ("scheme", "scheme"),
+    ("aggregator", "aggregator"),
+    ("raw-query", "rawQuery"),
+    ("request-timeout", "requestTimeout"),
+    ("min-pod-ready-age", "minPodReadyAge"),
+    ("activation-threshold", "activationThreshold"),
+];
+/// Those that must be there.
+const OF_PODS_REQUIRED: [(&str, &str); 3] = [
+    ("json-key", "write a JSONPath such as \"$.http_server.rps\""),
+    ("path", "write the path of the JSON document, e.g. \"/metrics\""),
+    ("port", "write the port that serves it, e.g. \"9090\""),
+];
+const JSON_EVAL: &str = "json-eval";
+/// The whole of a request is bounded by `request-timeout`.
+const CONNECT_TIMEOUT: &str = "connect-timeout";
+
 const SCALE_TO_ZERO: &str = "hpalite.dev/scale-to-zero";
 const COOLDOWN: &str = "hpalite.dev/cooldown";
 
@@ -76,16 +103,33 @@ type Configs<'a> = BTreeMap<(Form, &'a str), Config<'a>>;
 enum Form {
     External,
     Object,
+    Pods,
 }
 
 impl Form {
-    const ALL: [Self; 2] = [Self::External, Self::Object];
+    const ALL: [Self; 3] = [Self::External, Self::Object, Self::Pods];
 
     /// As in the annotation.
     fn id(self) -> &'static str {
         match self {
             Self::External => "external",
             Self::Object => "object",
+            Self::Pods => "pods",
+        }
+    }
+
+    fn collector(self) -> &'static str {
+        match self {
+            Self::External | Self::Object => COLLECTOR,
+            Self::Pods => JSON_PATH,
+        }
+    }
+
+    /// The keys that are parameters of the trigger, with those.
+    fn parameters(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::External | Self::Object => &PARAMETERS,
+            Self::Pods => &OF_PODS,
         }
     }
 
@@ -94,6 +138,7 @@ impl Form {
         match self {
             Self::External => "External",
             Self::Object => "Object",
+            Self::Pods => "Pods",
         }
     }
 }
@@ -107,7 +152,8 @@ pub fn read(hpa: &ObservedHpa, servers: &Servers) -> Option<ParsedObject> {
     let configs = configs(hpa);
     let mut metrics: Vec<Metric<'_>> = Vec::new();
     // The same metric may stand there twice, with two targets.
-    for metric in hpa.metrics.iter().filter_map(|metric| Metric::of(metric, &configs)).take(METRICS_MAX + 1) {
+    let asked = hpa.metrics.iter().filter_map(|metric| Metric::of(metric, &hpa.target, &configs));
+    for metric in asked.take(METRICS_MAX + 1) {
         if !metrics.iter().any(|known| known.asked == metric.asked) {
             metrics.push(metric);
         }
@@ -209,17 +255,16 @@ fn annotation(name: &str) -> String {
     format!("metadata.annotations[{name}]")
 }
 
-/// Reads an annotation `metric-config.<type>.<metric>.<collector>/<key>` of metrics from Prometheus: the form, the metric
-/// and the key.
+/// Reads an annotation `metric-config.<type>.<metric>.<collector>/<key>` of one of the forms: that, the metric and the key.
 fn parts(name: &str) -> Option<(Form, &str, &str)> {
     let (path, key) = name.strip_prefix(PREFIX)?.split_once('/')?;
     let (kind, rest) = path.split_once('.')?;
     let (metric, collector) = rest.rsplit_once('.')?;
-    let form = Form::ALL.into_iter().find(|form| form.id() == kind)?;
-    (collector == COLLECTOR).then_some((form, metric, key))
+    let form = Form::ALL.into_iter().find(|form| (form.id(), form.collector()) == (kind, collector))?;
+    Some((form, metric, key))
 }
 
-/// Returns the annotations of metrics from Prometheus.
+/// Returns the annotations of the forms.
 fn configs(hpa: &ObservedHpa) -> Configs<'_> {
     let mut configs = Configs::new();
     for (name, value) in hpa.annotations.iter() {
@@ -230,7 +275,7 @@ fn configs(hpa: &ObservedHpa) -> Configs<'_> {
     configs
 }
 
-/// A metric that is to be read from a Prometheus.
+/// A metric that is to be read from a Prometheus, or from the pods.
 struct Metric<'a> {
     form: Form,
     asked: Asked,
@@ -242,7 +287,7 @@ struct Metric<'a> {
 }
 
 impl<'a> Metric<'a> {
-    fn of(metric: &'a HpaMetric, configs: &'a Configs<'a>) -> Option<Self> {
+    fn of(metric: &'a HpaMetric, workload: &TargetRef, configs: &'a Configs<'a>) -> Option<Self> {
         match metric {
             HpaMetric::External { name, match_labels, target } => {
                 Self::external(name, match_labels, *target, configs.get(&(Form::External, name.as_str())))
@@ -250,10 +295,15 @@ impl<'a> Metric<'a> {
             // Without annotations it is another adapter's, or of the rules.
             HpaMetric::Object { name, match_labels, described, target } => {
                 let config = configs.get(&(Form::Object, name.as_str()))?;
-                let object = Some(Described::clone(described));
-                let asked = Asked { metric: name.clone(), labels: sorted(match_labels), object };
-                let none = (None, None);
-                Some(Self::new(Form::Object, asked, *target, Some(config), none))
+                let of = AskedOf::Object(described.clone());
+                let asked = Asked { metric: name.clone(), labels: sorted(match_labels), of };
+                Some(Self::new(Form::Object, asked, *target, Some(config), (None, None)))
+            }
+            HpaMetric::Pods { name, match_labels, target } => {
+                let config = configs.get(&(Form::Pods, name.as_str()))?;
+                let of = AskedOf::Pods { kind: workload.kind.clone(), name: workload.name.clone() };
+                let asked = Asked { metric: name.clone(), labels: sorted(match_labels), of };
+                Some(Self::new(Form::Pods, asked, *target, Some(config), (None, None)))
             }
             HpaMetric::Resource { .. } | HpaMetric::ContainerResource { .. } | HpaMetric::Other(_) => None,
         }
@@ -271,7 +321,7 @@ impl<'a> Metric<'a> {
             None => config.is_some() || name == LEGACY_METRIC,
         };
         is_of_prometheus.then(|| {
-            let asked = Asked { metric: name.to_owned(), labels: sorted(match_labels), object: None };
+            let asked = Asked { metric: name.to_owned(), labels: sorted(match_labels), of: AskedOf::External };
             Self::new(Form::External, asked, target, config, (label(QUERY_NAME), label(SERVER_ALIAS)))
         })
     }
@@ -296,7 +346,7 @@ impl<'a> Metric<'a> {
 
     /// The field of the annotation with this key, whether it is there or not.
     fn field(&self, key: &str) -> String {
-        annotation(&format!("{PREFIX}{}.{}.{COLLECTOR}/{key}", self.form.id(), self.asked.metric))
+        annotation(&format!("{PREFIX}{}.{}.{}/{key}", self.form.id(), self.asked.metric, self.form.collector()))
     }
 
     /// The key of the query's annotation.
@@ -309,20 +359,29 @@ impl<'a> Metric<'a> {
 
     /// Returns the trigger that asks for the metric.
     fn trigger(&self, all: &[Asked], servers: &Servers, report: &mut Diagnostics) -> Value {
-        let mut metadata = json!({ "metricName": self.name(all), "ignoreNullValues": "false" });
+        let mut metadata = json!({ "metricName": self.name(all) });
+        if self.form != Form::Pods {
+            metadata["ignoreNullValues"] = json!("false");
+        }
         let mut set = |name: &str, value: Option<&str>| {
             if let Some(value) = value {
                 metadata[name] = json!(value);
             }
         };
-        set("serverAddress", self.server(servers, report).as_deref());
-        let key = self.query_key();
-        if self.get(key).is_none() {
-            let fix = "write the PromQL query whose result is the metric";
-            report.problem(Step::BuildScalers, self.field(key), "is missing", fix);
+        if let AskedOf::Pods { kind, name } = &self.asked.of {
+            set("kind", Some(kind));
+            set("name", Some(name));
+            self.judge_pods(kind, report);
+        } else {
+            set("serverAddress", self.server(servers, report).as_deref());
+            let key = self.query_key();
+            if self.get(key).is_none() {
+                let fix = "write the PromQL query whose result is the metric";
+                report.problem(Step::BuildScalers, self.field(key), "is missing", fix);
+            }
+            set("query", self.get(key));
         }
-        set("query", self.get(key));
-        for (key, parameter) in PARAMETERS {
+        for (key, parameter) in self.form.parameters() {
             set(parameter, self.get(key));
         }
         let (metric_type, milli) = match self.target {
@@ -337,10 +396,10 @@ impl<'a> Metric<'a> {
         let labels: BTreeMap<&str, &str> =
             self.asked.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let mut trigger = json!({
-            "type": COLLECTOR, "metricType": metric_type, "useCachedMetrics": true, "metadata": metadata,
+            "type": self.form.collector(), "metricType": metric_type, "useCachedMetrics": true, "metadata": metadata,
             "selector": labels,
         });
-        if let Some(Described { api_version, kind, name }) = &self.asked.object {
+        if let AskedOf::Object(Described { api_version, kind, name }) = &self.asked.of {
             trigger["describedObject"] = json!({ "apiVersion": api_version, "kind": kind, "name": name });
         }
         if self.is_per_replica() {
@@ -350,7 +409,7 @@ impl<'a> Metric<'a> {
                 report.warn(self.field(PER_REPLICA), message, "remove it, or write value instead of averageValue");
             }
         }
-        if let Some(name) = self.get(AUTHENTICATION) {
+        if let Some(name) = self.get(AUTHENTICATION).filter(|_| self.form != Form::Pods) {
             trigger["authenticationRef"] = json!({ "name": name });
         }
         trigger
@@ -362,6 +421,23 @@ impl<'a> Metric<'a> {
         let is_shared = all.iter().filter(|other| other.metric.eq_ignore_ascii_case(&self.asked.metric)).count() > 1;
         // The name is shown, and '/' and '%' cannot stand in one.
         if is_shared { self.asked.to_string().replace(['/', '%'], "_") } else { self.asked.metric.clone() }
+    }
+
+    /// Reports what a metric of pods lacks.
+    fn judge_pods(&self, kind: &str, report: &mut Diagnostics) {
+        for (key, fix) in OF_PODS_REQUIRED.iter().filter(|(key, _)| self.get(key).is_none()) {
+            if *key == "json-key" && self.get(JSON_EVAL).is_some() {
+                let message = "is not supported: hpalite evaluates no expressions";
+                let fix = "let the pod compute the number, and write its JSONPath as json-key";
+                report.problem(Step::BuildScalers, self.field(JSON_EVAL), message, fix);
+            }
+            report.problem(Step::BuildScalers, self.field(key), "is missing", *fix);
+        }
+        if !matches!(kind, "Deployment" | "StatefulSet") {
+            let message = format!("pods of {} are not asked", quoted(kind));
+            let fix = "scale a Deployment or StatefulSet, or ask for an External metric";
+            report.problem(Step::BuildScalers, "spec.scaleTargetRef.kind", message, fix);
+        }
     }
 
     fn alias(&self) -> Option<&'a str> {
@@ -415,11 +491,13 @@ fn unmatched(configs: &Configs<'_>, metrics: &[Metric<'_>], report: &mut Diagnos
 }
 
 fn unknown_key((form, key): (Form, &str), name: &str, users: &[&Metric<'_>], report: &mut Diagnostics) {
-    let mut known = vec![QUERY, SERVER, SERVER_ALIAS, INTERVAL, AUTHENTICATION];
-    known.extend(PARAMETERS.map(|(key, _)| key));
-    if form == Form::Object {
-        known.push(PER_REPLICA);
-    }
+    let mut known = match form {
+        Form::External => vec![QUERY, SERVER, SERVER_ALIAS, AUTHENTICATION],
+        Form::Object => vec![QUERY, SERVER, SERVER_ALIAS, AUTHENTICATION, PER_REPLICA],
+        Form::Pods => vec![JSON_EVAL, CONNECT_TIMEOUT],
+    };
+    known.push(INTERVAL);
+    known.extend(form.parameters().iter().map(|(key, _)| *key));
     if known.contains(&key) || users.iter().any(|metric| metric.query_name == Some(key)) {
         return;
     }
@@ -505,7 +583,9 @@ fn resource(metric: &HpaMetric) -> Option<Value> {
     let (container, name, target) = match metric {
         HpaMetric::Resource { name, target } => (None, name, target),
         HpaMetric::ContainerResource { container, name, target } => (Some(container), name, target),
-        HpaMetric::External { .. } | HpaMetric::Object { .. } | HpaMetric::Other(_) => return None,
+        HpaMetric::External { .. } | HpaMetric::Object { .. } | HpaMetric::Pods { .. } | HpaMetric::Other(_) => {
+            return None;
+        }
     };
     // Others, such as ephemeral-storage, are no triggers.
     if !matches!(name.as_str(), "cpu" | "memory") {
@@ -553,7 +633,7 @@ fn place(field: &str, metrics: &[Metric<'_>]) -> String {
         "serverAddress" if metric.get(SERVER).is_none() && metric.alias().is_some() => metric.field(SERVER_ALIAS),
         "serverAddress" => metric.field(SERVER),
         _ if rest.starts_with(".authenticationRef") => metric.field(AUTHENTICATION),
-        _ => match PARAMETERS.iter().find(|(_, name)| *name == parameter) {
+        _ => match metric.form.parameters().iter().find(|(_, name)| *name == parameter) {
             Some((key, _)) => metric.field(key),
             None => "spec.metrics".to_owned(),
         },

@@ -68,6 +68,7 @@ struct WireMetric {
     kind: String,
     external: Option<WireExternal>,
     object: Option<WireObject>,
+    pods: Option<WireExternal>,
     resource: Option<WireResource>,
     container_resource: Option<WireResource>,
 }
@@ -209,7 +210,7 @@ impl WireHpa {
 
 impl WireMetric {
     fn into_model(self) -> HpaMetric {
-        let Self { kind, external, object, resource, container_resource } = self;
+        let Self { kind, external, object, pods, resource, container_resource } = self;
         let read = match (&*kind, external, resource, container_resource) {
             ("External", Some(external), ..) if external.metric.selector.match_expressions.is_empty() => {
                 external.target.into_model().map(|target| HpaMetric::External {
@@ -219,6 +220,10 @@ impl WireMetric {
                 })
             }
             ("Object", ..) => object.and_then(WireObject::into_model),
+            ("Pods", ..) => pods.filter(|pods| pods.metric.selector.match_expressions.is_empty()).and_then(|pods| {
+                let (name, match_labels) = (pods.metric.name, pods.metric.selector.match_labels);
+                pods.target.into_model().map(|target| HpaMetric::Pods { name, match_labels, target })
+            }),
             ("Resource", _, Some(resource), _) => {
                 resource.target.into_model().map(|target| HpaMetric::Resource { name: resource.name, target })
             }
@@ -312,7 +317,11 @@ mod tests {
                 external(MetricTarget::Value(1_000_000)),
                 HpaMetric::Other("External".to_owned()),
                 HpaMetric::Resource { name: "cpu".to_owned(), target: MetricTarget::Utilization(60) },
-                HpaMetric::Other("Pods".to_owned()),
+                HpaMetric::Pods {
+                    name: "p".to_owned(),
+                    match_labels: LiteMap::new(),
+                    target: MetricTarget::AverageValue(1000),
+                },
             ]
         );
         let down = hpa.behavior.and_then(|behavior| behavior.scale_down).expect("is there");

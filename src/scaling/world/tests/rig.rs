@@ -418,6 +418,7 @@ impl Rig {
                             answer,
                             split,
                             rest: None,
+                            pods: None,
                         }]));
                     }
                     Item::Event(event) => {

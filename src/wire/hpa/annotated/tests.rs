@@ -171,7 +171,14 @@ fn an_object_metric_is_asked_for_as_an_external_one() {
     let read = |more: &[(&str, &str)], target: Value| read_one(of_ingress(&[&[query], more].concat(), target));
     let whole = read(&[(&interval, "15s")], json!({"type": "Value", "value": "10"})).object;
     assert_eq!(whole.asked[0].to_string(), "rps{} of Ingress web");
-    assert_eq!(whole.asked[0].object.as_ref().map(Described::group), Some("networking.k8s.io"));
+    assert_eq!(
+        whole.asked[0].of,
+        AskedOf::Object(Described {
+            api_version: "networking.k8s.io/v1".to_owned(),
+            kind: "Ingress".to_owned(),
+            name: "web".to_owned(),
+        })
+    );
     let definition = whole.definition.expect("is valid");
     assert_eq!(definition.polling_interval, Duration::from_secs(15));
     let trigger = &definition.triggers[0];
@@ -195,6 +202,84 @@ fn an_object_metric_is_asked_for_as_an_external_one() {
     assert!(misnamed[0].contains("no Object metric of this HPA") && misnamed[0].contains("called rsp"), "{misnamed:?}");
 }
 
+/// An HPA that asks its pods for `rps`.
+fn of_pods(annotations: &[(&str, &str)]) -> Value {
+    let named: Vec<(String, &str)> =
+        annotations.iter().map(|(key, value)| (format!("metric-config.pods.rps.json-path/{key}"), *value)).collect();
+    let named: Vec<(&str, &str)> = named.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let mut object = hpa(&named, &[]);
+    object["spec"]["metrics"] = json!([{"type": "Pods", "pods": {
+        "metric": {"name": "rps"}, "target": {"type": "AverageValue", "averageValue": "1k"}}}]);
+    object
+}
+
+const DOCUMENT: [(&str, &str); 3] = [("json-key", "$.http.rps"), ("path", "/metrics"), ("port", "9090")];
+
+#[test]
+fn a_metric_of_pods_says_where_each_shows_what() {
+    let more = [
+        ("scheme", "https"),
+        ("aggregator", "max"),
+        ("raw-query", "a=b&c"),
+        ("request-timeout", "2s"),
+        ("connect-timeout", "500ms"),
+        ("min-pod-ready-age", "30s"),
+        ("interval", "20s"),
+    ];
+    let read = read_one(of_pods(&[&DOCUMENT[..], &more].concat()));
+    assert_eq!(read.warnings, []);
+    assert_eq!(read.object.asked[0].to_string(), "rps{} of the pods of Deployment web");
+    let definition = read.object.definition.clone().expect("is valid");
+    assert_eq!((definition.polling_interval, definition.triggers[0].threshold), (Duration::from_secs(20), 1000.0));
+    let Some(Query::PodMetric(source)) = definition.triggers[0].source.query() else { panic!("{definition:?}") };
+    assert_eq!(source.whose, "pods of shop/Deployment/web");
+    assert_eq!((source.https, source.port, source.path.as_str()), (true, 9090, "/metrics?a=b&c"));
+    assert_eq!((source.timeout, source.min_ready_age), (Some(Duration::from_secs(2)), Duration::from_secs(30)));
+    // The recorded spec reads as the same.
+    let again = json!({"metadata": {"name": "web", "namespace": "shop"},
+        "spec": serde_json::from_str::<Value>(&read.object.spec_json).unwrap()});
+    let again = scaled_object::from_value(ApiGroup::Autoscaling, again, &Servers::default()).unwrap().object;
+    assert_eq!(again.definition, Ok(definition));
+    // No ScaledObject has such a trigger.
+    let trigger =
+        json!({"type": "json-path", "metadata": {"jsonKey": "$.a", "path": "/", "port": "1", "threshold": "1"}});
+    let object = json!({"metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"scaleTargetRef": {"name": "web"}, "triggers": [trigger]}});
+    let refused = scaled_object::from_value(ApiGroup::KedaSh, object, &Servers::default()).unwrap().object;
+    assert!(refused.definition.unwrap_err().all().contains("json-path"));
+}
+
+#[test]
+fn what_is_wrong_with_a_metric_of_pods_is_said_of_its_annotation() {
+    for (change, field, words) in [
+        (("json-key", ""), "json-key", "is missing"),
+        (("json-key", "http.rps"), "json-key", "does not begin with $"),
+        (("json-key", "$..rps"), "json-key", "all levels"),
+        (("path", ""), "path", "is missing"),
+        (("path", "/a b"), "path", "space"),
+        (("port", ""), "port", "is missing"),
+        (("port", "http"), "port", "is not a port"),
+        (("port", "0"), "port", "is not a port"),
+        (("scheme", "ftp"), "scheme", "write one of http, https"),
+        (("aggregator", "mean"), "aggregator", "write one of avg, max, min, sum"),
+        (("raw-query", "a b"), "raw-query", "space"),
+        (("request-timeout", "soon"), "request-timeout", "is not a duration"),
+        (("request-timeout", "1h"), "request-timeout", "longer than 30 s"),
+        (("min-pod-ready-age", "-1s"), "min-pod-ready-age", "is not a duration"),
+    ] {
+        let kept = DOCUMENT.into_iter().filter(|(key, _)| *key != change.0);
+        let found = problems(of_pods(&kept.chain([change]).collect::<Vec<_>>()));
+        let expected = format!("metadata.annotations[metric-config.pods.rps.json-path/{field}]: ");
+        assert!(found.len() == 1 && found[0].starts_with(&expected), "{change:?}: {found:?}");
+        assert!(found[0].contains(words), "{change:?}: {found:?}");
+    }
+    let evaluated = problems(of_pods(&[("json-eval", "1 + 1"), DOCUMENT[1], DOCUMENT[2]]));
+    assert!(evaluated[0].contains("json-eval]: is not supported"), "{evaluated:?}");
+    let mut of_rollout = of_pods(&DOCUMENT);
+    of_rollout["spec"]["scaleTargetRef"]["kind"] = json!("Rollout");
+    assert!(problems(of_rollout)[0].contains("spec.scaleTargetRef.kind: pods of \"Rollout\" are not asked"));
+}
+
 #[test]
 fn leftovers_are_warned_about() {
     let read = read_one(hpa(
@@ -211,10 +296,15 @@ fn leftovers_are_warned_about() {
     ));
     assert!(read.object.definition.is_ok());
     let warnings: Vec<String> = read.warnings.iter().map(|one| format!("{} {}", one.message, one.fix)).collect();
-    assert_eq!(warnings.len(), 5, "{warnings:#?}");
-    for words in
-        ["no Object metric", "did you mean query?", "no effect on an External", "is called gone", "without hpalite"]
-    {
+    assert_eq!(warnings.len(), 6, "{warnings:#?}");
+    for words in [
+        "no Object metric",
+        "no Pods metric",
+        "did you mean query?",
+        "no effect on an External",
+        "is called gone",
+        "without hpalite",
+    ] {
         assert!(warnings.iter().any(|warning| warning.contains(words)), "{words}: {warnings:#?}");
     }
 }
@@ -236,7 +326,7 @@ fn others_are_left_alone() {
     let none = |object: Value| from_value(object, &servers()).unwrap().is_none();
     assert!(none(hpa(&[], &[])));
     assert!(none(hpa(&[], &[("s0-prometheus", &[("scaledobject.keda.sh/name", "web")])])));
-    assert!(none(hpa(&[("metric-config.pods.rps.json-path/path", "/")], &[])));
+    assert!(none(hpa(&[("metric-config.pods.rps.other/path", "/")], &[])));
     assert!(none(hpa(&[("metric-config.external.sqs.sqs-queue-length/region", "x")], &[("sqs", &[("type", "sqs")])])));
     let mut owned = hpa(&[("metric-config.external.rps.prometheus/query", "a")], &[("rps", TYPE)]);
     owned["metadata"]["ownerReferences"] = json!([{"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "s", "uid": "2", "controller": true}]);
