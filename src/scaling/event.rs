@@ -185,7 +185,7 @@ pub struct Credentials {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EnvTarget {
-    pub gvkr: Gvkr,
+    pub gvkr: Arc<Gvkr>,
     pub namespace: String,
     pub name: String,
     pub container: Option<String>,
@@ -266,7 +266,7 @@ pub enum WriteKind {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScaleTarget {
-    pub gvkr: Gvkr,
+    pub gvkr: Arc<Gvkr>,
     pub name: String,
 }
 
