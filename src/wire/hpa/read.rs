@@ -221,7 +221,7 @@ impl WireMetric {
             }
             ("Object", ..) => object.and_then(WireObject::into_model),
             ("Pods", ..) => pods.filter(|pods| pods.metric.selector.match_expressions.is_empty()).and_then(|pods| {
-                let (name, match_labels) = (pods.metric.name, pods.metric.selector.match_labels);
+                let (name, match_labels) = (pods.metric.name, exact_map(pods.metric.selector.match_labels));
                 pods.target.into_model().map(|target| HpaMetric::Pods { name, match_labels, target })
             }),
             ("Resource", _, Some(resource), _) => {
@@ -242,7 +242,7 @@ impl WireObject {
         let is_exact = metric.selector.match_expressions.is_empty();
         target.into_model().filter(|_| is_exact).map(|target| HpaMetric::Object {
             name: metric.name,
-            match_labels: metric.selector.match_labels,
+            match_labels: exact_map(metric.selector.match_labels),
             described: Described { api_version, kind, name },
             target,
         })
