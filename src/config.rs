@@ -69,7 +69,9 @@ pub struct Config {
     pub groups_queries: bool,
     /// Prometheus servers named for all triggers.
     pub servers: Servers,
-    /// `None`: there are no rules, and `custom.metrics.k8s.io` is not served.
+    /// Whether the APIServices of `custom.metrics.k8s.io` are to lead here.
+    pub custom_metrics: bool,
+    /// `None`: there are no rules.
     pub adapter: Option<AdapterSettings>,
     pub query_timeout: Duration,
     pub ca_dirs: Vec<PathBuf>,

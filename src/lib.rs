@@ -41,7 +41,7 @@
 //! | target | the workload that an object scales; of a trigger: the value for each replica |
 //! | trigger | one entry of `spec.triggers` |
 //! | source | what answers for a trigger: a query, a URL, a pod selector, a schedule |
-//! | metric server | what a source asks: a Prometheus, an HTTP service, a queue or a database |
+//! | metric server | what a source asks: a Prometheus, an HTTP service, a queue, a database or pods |
 //! | poll | asking a source once |
 //! | poll cycle | the polls of all triggers of an object, and the decision that they lead to |
 //! | sample | what a poll gave: a value or an error, with its time |
@@ -76,7 +76,7 @@
 //! | `decide` (main) | the world | its inbox, or the world's next deadline |
 //! | `watch-<kind>` | one stream each | the API server, the inbox |
 //! | `poll` | connections to metric servers, all requests in flight | their sockets, the inbox |
-//! | `poll-<n>` (while needed) | parts of polls that block | the API server, proxies, queues, databases, who gives tokens, the permit to parse a large body |
+//! | `poll-<n>` (while needed) | parts of polls that block | the API server, proxies, queues, databases, pods, who gives tokens, the permit to parse a large body |
 //! | `name-<n>` | the name it looks up | name servers |
 //! | `pods` | the index of counted pods | their watches, the inbox |
 //! | `write-<n>` (while needed) | the write it carries out | the API server, the inbox |
@@ -100,7 +100,7 @@
 //! - An error holds: nothing scales in because something could not be read.
 //! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do; only the first of an
 //!   object may wait, for its first answer. Metrics by the rules of prometheus-adapter are asked when they are read, by
-//!   a bounded number of reads with time limits, which no other waits for.
+//!   a bounded number of reads with time limits, which no other waits for, and of which a namespace has half at most.
 //! - No trigger makes the process contact an address that only it can reach: [`outbound`] judges each address.
 //! - Losing the history never stops scaling.
 //! - What a user wrote wrongly is reported on the object itself, and harms no other.

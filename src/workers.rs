@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -76,6 +77,25 @@ impl Workers {
             Err(error) => warn!(error:% = error, pool = name, threads = state.threads; "a thread cannot be started"),
         }
     }
+}
+
+/// Calls `one` with each of the items, so many at the same time, and returns the results in any order. Blocks; the calling
+/// thread does its share.
+pub fn each<I: Sync, T: Send>(items: &[I], at_once: usize, one: &(impl Fn(&I) -> T + Sync)) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut results = Vec::new();
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            results.push(one(item));
+        }
+        results
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..at_once.min(items.len())).map(|_| scope.spawn(work)).collect();
+        let mut results = work();
+        results.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
+        results
+    })
 }
 
 impl Shared {

@@ -2,11 +2,11 @@
 //! they are read.
 //!
 //! Pure: [`registry`] (which metric is which query). Shell: `resources` (the kinds of the cluster), `relist` (the thread
-//! that follows the file and lists series), `reads` (equal reads share an answer). The rules themselves are in
-//! [`crate::wire::adapter`].
+//! that follows the file and lists series), `reads` (equal reads share an answer, and namespaces the places for reads),
+//! `turns` (what is asked counts within the limits of the server). The rules themselves are in [`crate::wire::adapter`].
 //!
 //! Nothing here is on the way of a ScaledObject: a Prometheus that is slow or away costs a bounded number of waiting
-//! reads, each with a time limit.
+//! reads, each with a time limit, and no more than half of them to one namespace.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -14,6 +14,7 @@ mod reads;
 mod registry;
 mod relist;
 mod resources;
+mod turns;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -23,13 +24,15 @@ use serde::Deserialize;
 pub use self::reads::READS_MAX;
 use self::reads::Reads;
 use self::registry::Registry;
+pub use self::turns::Turns;
 use crate::clock::wall_millis;
 use crate::config::AdapterSettings as Settings;
 use crate::http::custom_metrics::{self, Objects, Question, Reply};
 use crate::http::discovery::Listed;
 use crate::kube::client::Client;
 use crate::kube::request::{ListOptions, Resource};
-use crate::polling::transport::Transport;
+use crate::polling::request::Request;
+use crate::polling::transport::{Reply as TransportReply, Transport};
 use crate::prometheus::query;
 use crate::prometheus::vector::{self, Sample};
 use crate::scaling::event::PollError;
@@ -48,20 +51,28 @@ pub struct Adapter {
     settings: Settings,
     client: Client,
     transport: Arc<Transport>,
+    /// `None` if servers have no limits.
+    turns: Option<Arc<Turns>>,
     registry: RwLock<Arc<Registry>>,
     reads: Reads,
 }
 
 impl Adapter {
-    /// Starts its thread, which reads the file.
+    /// Starts its thread, which reads the file. With `turns`, it asks no server without one.
     ///
     /// # Errors
     /// If the thread cannot be started.
-    pub fn start(settings: Settings, client: &Client, transport: &Arc<Transport>) -> std::io::Result<Arc<Self>> {
+    pub fn start(
+        settings: Settings,
+        client: &Client,
+        transport: &Arc<Transport>,
+        turns: Option<Arc<Turns>>,
+    ) -> std::io::Result<Arc<Self>> {
         let adapter = Arc::new(Self {
             settings,
             client: client.clone(),
             transport: Arc::clone(transport),
+            turns,
             registry: RwLock::default(),
             reads: Reads::default(),
         });
@@ -77,14 +88,45 @@ impl Adapter {
         PrometheusSource { server_address: self.settings.server.clone(), query, ..PrometheusSource::default() }
     }
 
-    /// Asks Prometheus, until the deadline.
-    fn query(&self, text: String, deadline: Instant, at: UnixMillis) -> Result<Vec<Sample>, PollError> {
+    /// Asks Prometheus for a metric of a namespace, until the deadline.
+    fn query(
+        &self,
+        party: (&str, &str),
+        text: String,
+        deadline: Instant,
+        at: UnixMillis,
+    ) -> Result<Vec<Sample>, PollError> {
         let request = query::build(&self.source(text), None, &crate::polling::Parameters::new(), at)?;
         // In error texts, which must be the same each time.
         let timeout = self.settings.query_timeout.min(custom_metrics::PATIENCE);
-        let deadline = deadline.min(Instant::now() + timeout);
-        let read = |reply: crate::polling::transport::Reply| vector::parse(&reply.server, reply.status, &reply.body);
-        self.transport.exchange(request, timeout, deadline, read)?
+        self.exchange(party, request, (timeout, deadline), |reply| {
+            vector::parse(&reply.server, reply.status, &reply.body)
+        })
+    }
+
+    /// Sends a request on behalf of a namespace, once its turn has come. It may take the time limit, and ends with the
+    /// deadline.
+    fn exchange<T>(
+        &self,
+        party: (&str, &str),
+        request: Request,
+        (timeout, deadline): (Duration, Instant),
+        read: impl FnOnce(TransportReply) -> Result<T, PollError>,
+    ) -> Result<T, PollError> {
+        let turn = match &self.turns {
+            Some(turns) => Some(turns.wait(party, &self.settings.server, deadline)?),
+            None => None,
+        };
+        let (asked, mut rest) = (Instant::now(), None);
+        let read = |reply: TransportReply| {
+            rest = reply.rest;
+            read(reply)
+        };
+        let answer = self.transport.exchange(request, timeout, deadline.min(asked + timeout), read).flatten();
+        if let Some(turn) = &turn {
+            turn.conduct.set(turns::conduct(&answer, rest, asked));
+        }
+        answer
     }
 
     fn answer(&self, question: &Question, deadline: Instant) -> Reply {
@@ -134,7 +176,8 @@ impl Adapter {
         let built = entry.rule.objects_query(&entry.series, kind.named(), namespace, &all, &matchers);
         let (text, label) = built.map_err(Reply::Failed)?;
         let at = UnixMillis(wall_millis());
-        let samples = self.query(text, deadline, at).map_err(|error| Reply::Failed(error.message))?;
+        let party = (reads::party(namespace, resource, objects), metric);
+        let samples = self.query(party, text, deadline, at).map_err(|error| Reply::Failed(error.message))?;
         let values = registry::of_names(names, &label, samples);
         if values.is_empty()
             && let Objects::One(name) = objects
@@ -150,7 +193,8 @@ impl Adapter {
         let entry = entry.ok_or_else(|| Reply::NotFound(format!("no rule gives the external metric {metric}")))?;
         let text = entry.rule.external_query(&entry.series, namespace, &matchers(selector)?).map_err(Reply::Failed)?;
         let at = UnixMillis(wall_millis());
-        let samples = self.query(text, deadline, at).map_err(|error| Reply::Failed(error.message))?;
+        let samples =
+            self.query((namespace, metric), text, deadline, at).map_err(|error| Reply::Failed(error.message))?;
         let finite = samples.into_iter().filter(|sample| sample.value.is_finite());
         let values = finite.map(|sample| (sample.labels.into_iter().collect(), sample.value)).collect();
         Ok(Reply::External { values, at })

@@ -1,34 +1,58 @@
-//! Equal reads share an answer: those at the same time the same question, and those shortly after its answer.
+//! Equal reads share an answer: those at the same time the same question, and those shortly after its answer. All others
+//! share the places, of which no namespace has more than half.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::http::custom_metrics::{Question, Reply};
+use crate::http::custom_metrics::{Objects, Question, Reply};
+use crate::scaling::schedule::Places;
 
 /// An answer is as good as a new one for this long: Prometheus scrapes every 15 s or more seldom, and several HPAs of
 /// one metric are read within a second.
 const FRESH: Duration = Duration::from_secs(2);
 /// Reads that wait or ask at once; each takes a patient worker of the gate, which has more than these.
 pub const READS_MAX: usize = 16;
-/// Answers that are kept, for [`FRESH`] at most.
+/// Answers that are kept, for [`FRESH`] at most, and those of one namespace.
 const ANSWERS_MAX: usize = 256;
+const ANSWERS_OF_ONE_MAX: usize = ANSWERS_MAX / 4;
 
 const OUTCOMES: [&str; 5] = ["asked", "shared", "not_found", "failed", "refused"];
 
-#[derive(Default)]
 pub(super) struct Reads {
     state: Mutex<State>,
     answered: Condvar,
     counts: [AtomicU64; OUTCOMES.len()],
 }
 
-#[derive(Default)]
 struct State {
     answers: HashMap<Question, Slot>,
-    /// Reads that wait or ask.
-    busy: usize,
+    /// Of reads that wait or ask.
+    places: Places,
+}
+
+/// Returns the namespace whose share a read takes from: that of the objects, or the object itself if it is a namespace.
+/// Other objects without a namespace are one party.
+pub(super) fn party<'q>(namespace: &'q str, resource: &str, objects: &'q Objects) -> &'q str {
+    match objects {
+        Objects::One(name) if namespace.is_empty() && resource == "namespaces" => name,
+        _ => namespace,
+    }
+}
+
+fn party_of(question: &Question) -> &str {
+    match question {
+        Question::Objects { namespace, resource, objects, .. } => party(namespace, resource, objects),
+        Question::External { namespace, .. } => namespace,
+    }
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        let state = State { answers: HashMap::new(), places: Places::new(READS_MAX) };
+        Self { state: Mutex::new(state), answered: Condvar::new(), counts: Default::default() }
+    }
 }
 
 enum Slot {
@@ -56,13 +80,14 @@ impl Reads {
         if patience.is_zero() {
             return None;
         }
-        if state.busy >= READS_MAX {
+        let party: Arc<str> = party_of(question).into();
+        if !state.places.has_room(&party, false) {
             self.count("refused");
-            return Some(Arc::new(Reply::Failed(format!(
-                "{READS_MAX} reads of metrics by rules are under way already"
-            ))));
+            return Some(Arc::new(Reply::Failed(
+                "as many reads of metrics by rules as this namespace may have are under way already".to_owned(),
+            )));
         }
-        state.busy += 1;
+        state.places.take(&party);
         let reply = if matches!(state.answers.get(question), Some(Slot::Asked)) {
             self.wait(state, question, deadline)
         } else {
@@ -77,7 +102,7 @@ impl Reads {
             self.keep(question, &reply);
             reply
         };
-        self.lock().busy -= 1;
+        self.lock().places.give_back(&party);
         Some(reply)
     }
 
@@ -107,12 +132,8 @@ impl Reads {
         };
         // Each may hold thousands of objects, so none stays that nobody may use.
         state.answers.retain(|_, slot| is_fresh(slot));
-        if state.answers.len() > ANSWERS_MAX {
-            // Those who wait for this one get an error, and read again later.
-            state.answers.remove(question);
-        } else {
-            state.answers.insert(question.clone(), Slot::Known(Arc::clone(reply), now));
-        }
+        state.make_room(party_of(question));
+        state.answers.insert(question.clone(), Slot::Known(Arc::clone(reply), now));
         drop(state);
         self.answered.notify_all();
     }
@@ -132,6 +153,23 @@ impl Reads {
     }
 }
 
+impl State {
+    /// Forgets the oldest answer of a namespace that has its share, or of all if there are too many.
+    fn make_room(&mut self, party: &str) {
+        let of_party = self.answers.keys().filter(|question| party_of(question) == party).count();
+        if of_party < ANSWERS_OF_ONE_MAX && self.answers.len() < ANSWERS_MAX {
+            return;
+        }
+        let known = self.answers.iter().filter_map(|(question, slot)| match slot {
+            Slot::Known(_, at) if of_party < ANSWERS_OF_ONE_MAX || party_of(question) == party => Some((*at, question)),
+            _ => None,
+        });
+        if let Some(oldest) = known.min_by_key(|(at, _)| *at).map(|(_, question)| question.clone()) {
+            self.answers.remove(&oldest);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,7 +177,11 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn question(metric: &str) -> Question {
-        Question::External { namespace: "shop".into(), metric: metric.into(), selector: String::new() }
+        of("shop", metric)
+    }
+
+    fn of(namespace: &str, metric: &str) -> Question {
+        Question::External { namespace: namespace.into(), metric: metric.into(), selector: String::new() }
     }
 
     fn found(text: &str) -> Reply {
@@ -151,7 +193,7 @@ mod tests {
         let reads = Reads::default();
         let asked = AtomicU64::new(0);
         std::thread::scope(|scope| {
-            for _ in 0..READS_MAX {
+            for _ in 0..READS_MAX / 2 {
                 scope.spawn(|| {
                     let reply = reads.ask(&question("a"), LONG, |_| {
                         asked.fetch_add(1, Ordering::SeqCst);
@@ -168,35 +210,71 @@ mod tests {
         assert_eq!(reads.ask(&question("b"), LONG, |_| found("y")).map(|reply| (*reply).clone()), Some(found("y")));
     }
 
+    /// Reads of one namespace that wait for their answers until the second barrier.
+    fn hold<'s>(
+        scope: &'s std::thread::Scope<'s, '_>,
+        reads: &'s Reads,
+        namespace: &'static str,
+        number: usize,
+        [inside, release]: [&'s std::sync::Barrier; 2],
+    ) {
+        for number in 0..number {
+            scope.spawn(move || {
+                reads.ask(&of(namespace, &number.to_string()), LONG, |_| {
+                    inside.wait();
+                    release.wait();
+                    found("")
+                })
+            });
+        }
+    }
+
     #[test]
-    fn no_more_wait_than_there_are_places() {
+    fn slow_reads_of_namespaces_leave_places_for_others() {
         let reads = Reads::default();
-        let (inside, release) = (std::sync::Barrier::new(READS_MAX + 1), std::sync::Barrier::new(READS_MAX + 1));
+        let [inside, release, more] = [READS_MAX / 2 + 1, READS_MAX * 3 / 4 + 1, READS_MAX / 4 + 1];
+        let [inside, release, more] = [inside, release, more].map(std::sync::Barrier::new);
+        let is_refused = |namespace: &str| {
+            let reply = reads.ask(&of(namespace, "more"), LONG, |_| found("y"));
+            matches!(&*reply.unwrap(), Reply::Failed(text) if text.contains("this namespace"))
+        };
         std::thread::scope(|scope| {
-            for number in 0..READS_MAX {
-                let (inside, release, reads) = (&inside, &release, &reads);
-                scope.spawn(move || {
-                    reads.ask(&question(&number.to_string()), LONG, |_| {
-                        inside.wait();
-                        release.wait();
-                        found("")
-                    })
-                });
-            }
+            hold(scope, &reads, "slow", READS_MAX / 2, [&inside, &release]);
             inside.wait();
-            let reply = reads.ask(&question("more"), LONG, |_| panic!("asked")).unwrap();
-            assert!(matches!(&*reply, Reply::Failed(text) if text.contains("under way")));
+            assert!(is_refused("slow") && !is_refused("shop"));
+            hold(scope, &reads, "also-slow", READS_MAX / 4, [&more, &release]);
+            more.wait();
+            assert!(is_refused("slow") && is_refused("also-slow") && !is_refused("shop"));
             release.wait();
         });
-        assert_eq!(reads.lock().busy, 0);
-        assert!(reads.ask(&question("more"), LONG, |_| found("")).is_some());
+        assert_eq!(reads.lock().places.taken(), 0);
+        assert!(reads.ask(&of("slow", "again"), LONG, |_| found("")).is_some());
+    }
+
+    #[test]
+    fn a_namespace_reads_its_own_metrics_in_its_own_name() {
+        for (namespace, resource, objects, expected) in [
+            ("shop", "pods", Objects::All(String::new()), "shop"),
+            ("", "namespaces", Objects::One("shop".into()), "shop"),
+            ("", "nodes", Objects::One("shop".into()), ""),
+        ] {
+            assert_eq!(party(namespace, resource, &objects), expected);
+        }
     }
 
     #[test]
     fn answers_that_are_kept_are_bounded() {
         let reads = Reads::default();
+        let at_once =
+            |namespace: &str| reads.ask(&of(namespace, "first"), Duration::ZERO, |_| panic!("asked")).is_some();
+        reads.ask(&of("other", "first"), LONG, |_| found(""));
         for number in 0..ANSWERS_MAX * 2 {
             reads.ask(&question(&number.to_string()), LONG, |_| found(""));
+        }
+        // One namespace's answers displace no other's.
+        assert!(reads.lock().answers.len() <= ANSWERS_OF_ONE_MAX + 1 && at_once("other"));
+        for number in 0..ANSWERS_MAX * 2 {
+            reads.ask(&of(&number.to_string(), "first"), LONG, |_| found(""));
         }
         assert!(reads.lock().answers.len() <= ANSWERS_MAX);
     }

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use super::Adapter;
 use super::registry::{Lister, Registry};
 use super::resources::Resources;
-use super::{Adapter, Settings};
 use crate::clock::wall_millis;
 use crate::polling::request::Request;
-use crate::polling::transport::{Reply, Transport};
+use crate::polling::transport::Reply;
 use crate::prometheus::{query, vector};
 use crate::scaling::event::{ErrorClass, PollError};
-use crate::scaling::model::{PrometheusSource, UnixMillis};
+use crate::scaling::model::UnixMillis;
 use crate::wire::adapter::{self, Reading};
 
 /// The kubelet updates the files of a ConfigMap within about a minute; reading one costs little.
@@ -110,8 +110,7 @@ impl Follower {
             return;
         };
         let mut lister = Names {
-            settings: &adapter.settings,
-            transport: &adapter.transport,
+            adapter,
             since: UnixMillis(wall_millis() - i64::try_from(adapter.settings.max_age.as_millis()).unwrap_or(i64::MAX)),
             asked: HashMap::new(),
             silent: 0,
@@ -156,8 +155,7 @@ type List = Result<Arc<[String]>, String>;
 
 /// Lists names, each list once.
 struct Names<'a> {
-    settings: &'a Settings,
-    transport: &'a Transport,
+    adapter: &'a Adapter,
     since: UnixMillis,
     /// By endpoint and selector.
     asked: HashMap<(&'static str, String), List>,
@@ -170,7 +168,7 @@ impl Names<'_> {
         if let Some(known) = self.asked.get(&(endpoint, selector.to_owned())) {
             return known.clone();
         }
-        let source = PrometheusSource { server_address: self.settings.server.clone(), ..PrometheusSource::default() };
+        let source = self.adapter.source(String::new());
         let names = if self.silent < SILENT_MAX {
             let request = query::build_list(&source, endpoint, selector, self.since);
             request.and_then(|request| self.exchange(request)).map(Arc::from).map_err(|error| {
@@ -187,7 +185,7 @@ impl Names<'_> {
 
     fn exchange(&self, request: Request) -> Result<Vec<String>, PollError> {
         let read = |reply: Reply| vector::parse_names(&reply.server, reply.status, &reply.body);
-        self.transport.exchange(request, LIST_WITHIN, Instant::now() + LIST_WITHIN, read)?
+        self.adapter.exchange(("", "series"), request, (LIST_WITHIN, Instant::now() + LIST_WITHIN), read)
     }
 }
 

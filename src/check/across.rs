@@ -4,11 +4,13 @@
 //! Sees the given files only; what is missing there may exist in the cluster, so it is a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::workload::{Container, Workload};
 use super::{Finding, Severity};
-use crate::scaling::model::MetricTarget;
-use crate::scaling::model::{Asked, AuthenticationKey, Gvkr, ObjectKey, ScaledObject, TargetRef, Trigger};
+use crate::scaling::model::{
+    Asked, AuthenticationKey, Contradiction, Gvkr, MetricTarget, ObjectKey, ScaledObject, TargetRef, Trigger,
+};
 
 #[derive(Default)]
 pub(super) struct Across {
@@ -17,8 +19,8 @@ pub(super) struct Across {
     targets: BTreeMap<(String, TargetRef), ObjectKey>,
     /// The first object that wants an HPA, by namespace and name.
     hpas: BTreeMap<(String, String), ObjectKey>,
-    /// The first HPA that asks for a metric, by namespace, with the trigger that gives it.
-    asked: BTreeMap<(String, Asked), (ObjectKey, Trigger)>,
+    /// The first HPA that asks for a metric, by namespace.
+    asked: BTreeMap<(String, Asked), Rc<ScaledObject>>,
     authentications: BTreeSet<AuthenticationKey>,
     /// References, with the finding to report if the authentication is not found.
     references: Vec<(AuthenticationKey, Finding)>,
@@ -125,21 +127,13 @@ impl Across {
         let Ok(definition) = &object.definition else {
             return;
         };
-        for (asked, trigger) in object.asked.iter().zip(&definition.triggers) {
+        let shared = Rc::new(object.clone());
+        for (position, (asked, trigger)) in object.asked.iter().zip(&definition.triggers).enumerate() {
             self.reference(&object.key, trigger, place("metadata.annotations"));
             let id = (object.key.namespace.to_string(), asked.clone());
-            match self.asked.get(&id) {
-                Some((_, other))
-                    if other.source == trigger.source && other.authentication == trigger.authentication => {}
-                Some((other, _)) => {
-                    let message = format!(
-                        "the HPA {} asks for another query by {asked}, and reads of the two cannot be told apart",
-                        other.name
-                    );
-                    let fix = "give this metric another name, or its selector another label".to_owned();
-                    self.findings.push(Finding { message, fix, ..place("spec.metrics") });
-                }
-                None => drop(self.asked.insert(id, (object.key.clone(), trigger.clone()))),
+            let first = self.asked.entry(id).or_insert_with(|| Rc::clone(&shared));
+            if let Some(Contradiction { message, fix }) = object.contradiction(position, first) {
+                self.findings.push(Finding { message, fix: fix.to_owned(), ..place("spec.metrics") });
             }
         }
     }

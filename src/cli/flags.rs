@@ -183,6 +183,14 @@ pub(super) const RUN: Subcommand = Subcommand {
              --prometheus-server; a changed file is used within seconds",
         )
         .env("HPALITE_ADAPTER_CONFIG"),
+        flag(
+            "custom-metrics",
+            Takes::Truth,
+            "keep the certificates of the APIServices of custom.metrics.k8s.io, for Object and Pods metrics of annotated \
+             HPAs; rules do so as well",
+        )
+        .env("HPALITE_CUSTOM_METRICS")
+        .default("false"),
         value("metrics-relist-interval", "DURATION", "how often the series of those rules are listed")
             .env("HPALITE_METRICS_RELIST_INTERVAL")
             .default("10m"),

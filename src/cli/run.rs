@@ -82,6 +82,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     }
     let leader_elect = truth(typed, "leader-elect", problems);
     let groups_queries = truth(typed, "group-queries", problems);
+    let custom_metrics = truth(typed, "custom-metrics", problems);
     let keda_metrics = truth(typed, "keda-metrics", problems);
     let is_shadow = truth(typed, "shadow", problems);
     let cross_namespace_services = truth(typed, "allow-cross-namespace-services", problems);
@@ -134,6 +135,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         },
         groups_queries,
         servers: servers?,
+        custom_metrics: custom_metrics || adapter.is_some(),
         adapter,
         query_timeout: query_timeout?,
         ca_dirs: ca_dirs.into_iter().map(PathBuf::from).collect(),

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Turns};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::http::api::{self, Api, Readiness};
@@ -42,6 +42,7 @@ use crate::kube::watcher::Watcher;
 use crate::outbound::MARK;
 use crate::polling::poller::Pollers;
 use crate::scaling::event::{Command, Event, Record, WriteKind};
+use crate::scaling::schedule::Limits;
 use crate::scaling::world::{Counts, Settings, World};
 use crate::sources::Asker;
 use crate::store::{Options, Store};
@@ -200,6 +201,8 @@ struct Daemon {
     writer: ApiWriter,
     pods: pods::Pods,
     pollers: Pollers,
+    /// For reads by rules, if servers have limits.
+    turns: Option<Arc<Turns>>,
     watchers: Vec<Watcher>,
     lease: Lease,
     _identity: Identity,
@@ -250,11 +253,12 @@ impl Daemon {
         let fence = Arc::new(if is_open { Fence::open() } else { Fence::default() });
         let writer = ApiWriter::start(&client, &fence, config.authentication_selector.as_deref(), inbox)
             .map_err(io("writer threads"))?;
+        let turns = (config.server_limits != Limits::default()).then(|| Arc::new(Turns::new(inbox.clone())));
         let adapter = match &config.adapter {
-            Some(settings) => {
-                let settings = settings.clone();
-                Some(Adapter::start(settings, &client, &rules_transport).map_err(io("adapter thread"))?)
-            }
+            Some(settings) => Some(
+                Adapter::start(settings.clone(), &client, &rules_transport, turns.clone())
+                    .map_err(io("adapter thread"))?,
+            ),
             None => None,
         };
         let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
@@ -350,6 +354,7 @@ impl Daemon {
             writer,
             pods,
             pollers,
+            turns,
             watchers,
             lease,
             _identity: identity,
@@ -518,6 +523,11 @@ impl Daemon {
                 }
                 Command::WatchPods { namespace, selections } => self.pods.count(namespace, selections),
                 Command::Emit(event) => self.writer.emit(event),
+                Command::Turn(number) => {
+                    if let Some(turns) = &self.turns {
+                        turns.come(number);
+                    }
+                }
                 Command::Publish(key, view) => {
                     if let (Some(tally), Some(view)) = (&self.keda, &view) {
                         tally.publish(view);

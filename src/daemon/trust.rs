@@ -77,7 +77,7 @@ impl Trust {
         let mut watchers = vec![watch::<ConfigMap>(client, config_map, &messages, |map| {
             TrustMessage::ConfigMap(map.map(|map| map.data.unwrap_or_default()))
         })?];
-        let custom = if config.adapter.is_some() { &CUSTOM_METRICS[..] } else { &[] };
+        let custom = if config.custom_metrics { &CUSTOM_METRICS[..] } else { &[] };
         let names = std::iter::once(config.apiservice.as_str()).chain(custom.iter().copied());
         let apiservices: Vec<Kept> = names.map(Kept::new).collect();
         for (at, kept) in apiservices.iter().enumerate() {
@@ -313,7 +313,7 @@ impl TrustLoop {
             } else if self.apiservices[1..].iter().all(|kept| matches!(kept.found, Some(None))) {
                 self.log_problem(
                     "no APIService of custom.metrics.k8s.io exists, so no HPA can read metrics of objects: apply \
-                     k8s/overlays/prometheus-adapter",
+                     k8s/overlays/custom-metrics, or with rules k8s/overlays/prometheus-adapter",
                 );
             }
             self.settle(at, Bundle::NotOurs);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Doctor;
 use super::objects::conditions_that_hold;
 use crate::kube::untyped::items;
-use crate::scaling::model::{Asked, Gvkr, ScaledObject, Trigger};
+use crate::scaling::model::{Asked, Gvkr, ScaledObject};
 use crate::scaling::world::watched_workloads;
 use crate::wire::hpa::{self, annotated};
 
@@ -31,7 +31,7 @@ impl Doctor<'_> {
 
     pub(super) fn annotated_hpas(&mut self) {
         let Some(found) = self.annotated() else { return };
-        let mut asked: BTreeMap<(&str, &Asked), (&ScaledObject, &Trigger)> = BTreeMap::new();
+        let mut asked: BTreeMap<(&str, &Asked), &ScaledObject> = BTreeMap::new();
         for (hpa, object) in &found {
             let subject = format!("HorizontalPodAutoscaler {}/{}", object.key.namespace, object.key.name);
             let about = || vec![object.key.to_string()];
@@ -42,13 +42,11 @@ impl Doctor<'_> {
                     self.is_about(about());
                     continue;
                 }
-                Ok(definition) => {
-                    for (one, trigger) in object.asked.iter().zip(&definition.triggers) {
-                        let (first, theirs) = *asked.entry((&*object.key.namespace, one)).or_insert((object, trigger));
-                        if theirs.source != trigger.source || theirs.authentication != trigger.authentication {
-                            let cause = format!("the HPA {} asks for another query by {one}", first.key.name);
-                            let fix = "give this metric another name, or its selector another label";
-                            self.error("hpa-metric-taken", &subject, cause, fix);
+                Ok(_) => {
+                    for (position, one) in object.asked.iter().enumerate() {
+                        let first = *asked.entry((&*object.key.namespace, one)).or_insert(object);
+                        if let Some(found) = object.contradiction(position, first) {
+                            self.error("hpa-metric-taken", &subject, found.message, found.fix);
                             self.is_about(about());
                         }
                     }

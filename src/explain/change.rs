@@ -130,6 +130,9 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
             claims.push(Claim::Absent { metric, at, since, answer });
         }
     }
+    if row.to == 0 {
+        claims.extend(reported.and_then(|reported| to_zero(reported, "its minReplicas is 0")));
+    }
     let mut limits = Vec::new();
     if let Some((by, allows, claim)) = limit {
         limits.push(Held::new(by.id(), vec![claim.clone()]).allowing(allows));
@@ -212,6 +215,13 @@ fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) 
         claims.push(Claim::CooldownOver { decision_at: decision.at, until, seconds, at: row.at });
     }
     claims
+}
+
+/// Returns what the HPA says of having scaled to zero, if it has.
+pub(super) fn to_zero(row: &HpaRow, words: &str) -> Option<Claim> {
+    let kind = "ScaledToZero";
+    let (status, reason, _) = condition(row, kind).filter(|(status, ..)| status == "True")?;
+    Some(Claim::HpaCondition { at: row.at, kind, status, reason, words: words.to_owned() })
 }
 
 /// Returns whether these annotations make a full pause.

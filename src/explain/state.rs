@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::change::is_full;
+use super::change::{is_full, to_zero};
 use super::claim::{Claim, Window, sentence};
 use super::facts::{Facts, condition, driver, resources};
 use super::{Entry, Held, Metric, MetricState, learn, time_text};
@@ -10,7 +10,7 @@ use crate::logfmt::iso;
 use crate::scaling::decision::WOULD_HAVE;
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
-use crate::store::read::{DecisionRow, LossRow};
+use crate::store::read::{DecisionRow, HpaRow, LossRow};
 
 /// A query without a timeout of its own has an answer or an error within this time.
 const FIRST_ANSWER_MS: i64 = 3_000;
@@ -100,6 +100,8 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     }
     if replicas > 0 {
         hpa(facts, at, replicas, &metrics, &mut found);
+    } else {
+        scaled_to_zero(facts, at, &mut found);
     }
     found
 }
@@ -204,21 +206,37 @@ fn errors(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64, found: &mu
     }
 }
 
-fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mut Vec<Held>) {
-    let Some(definition) = facts.definition(at) else { return };
-    let seen = facts.hpa(at);
-    let mut cannot_act = false;
+/// Reports why the HPA cannot act; returns whether it can.
+fn can_act(row: &HpaRow, found: &mut Vec<Held>) -> bool {
+    let before = found.len();
     for kind in ["AbleToScale", "ScalingActive"] {
-        let Some(row) = seen else { break };
         if let Some((status, reason, message)) = condition(row, kind)
             && status == "False"
             && reason != "ScalingDisabled"
         {
-            cannot_act = true;
             let words = format!("the HPA, {kind}=False {reason}: {message}");
             found.push(Held::new("hpa", vec![Claim::HpaCondition { at: row.at, kind, status, reason, words }]));
         }
     }
+    found.len() == before
+}
+
+/// Reports that the HPA itself holds zero. It can from Kubernetes 1.37 on, or before by a feature gate; its condition says
+/// whether it was the one that scaled to zero, without which it would not scale up again.
+fn scaled_to_zero(facts: &Facts<'_>, at: i64, found: &mut Vec<Held>) {
+    let Some(row) = facts.hpa(at) else { return };
+    if let Some(claim) =
+        to_zero(row, "the HPA, which scaled to zero by itself, and from zero once a metric asks for it")
+        && can_act(row, found)
+    {
+        found.push(Held::new("hpa-scaled-to-zero", vec![claim]).allowing(0));
+    }
+}
+
+fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mut Vec<Held>) {
+    let Some(definition) = facts.definition(at) else { return };
+    let seen = facts.hpa(at);
+    let cannot_act = seen.is_some_and(|row| !can_act(row, found));
     let Some(driver) = driver(metrics).filter(|_| !cannot_act) else { return };
     let (proposal, exact) = (driver.proposal.unwrap_or(0), driver.exact.unwrap_or(0));
     let max = definition.max_replicas;

@@ -232,6 +232,31 @@ fn a_count_is_held_by_its_bounds_the_tolerance_or_the_window() {
 }
 
 #[test]
+fn an_hpa_that_scaled_to_zero_by_itself_holds_it_there() {
+    let given = |status: &str, reason: &str| {
+        let mut given = evidence(5, json!([prometheus("a", "AverageValue")]), json!({ "minReplicaCount": 0 }))
+            .with_series(1, "s0-prometheus", &[(-70_000, 5.0), (-10_000, 0.0)])
+            .with_change(-600_000, None, 1, "other")
+            .with_change(-5_000, Some(1), 0, "hpa")
+            .with_hpa(-4_000, 0, "ScaledToZero", status, reason);
+        given.group = Some(ApiGroup::Autoscaling);
+        given
+    };
+    let report = given("True", "ScaledToZero").now();
+    assert_eq!(held_by(&report), [("hpa-scaled-to-zero", Some(0), None)]);
+    assert!(report.held_by[0].text.contains("once a metric asks for it"), "{:?}", report.held_by);
+    assert!(report.entries[0].text.contains("its minReplicas is 0"), "{}", report.entries[0].text);
+    assert_eq!(held_by(&given("False", "NotScaledToZero").now()), []);
+    let mut failing = given("True", "ScaledToZero");
+    let mut conditions: Value = serde_json::from_str(&failing.hpa[0].conditions_json).unwrap();
+    let failed =
+        json!({ "type": "ScalingActive", "status": "False", "reason": "FailedGetExternalMetric", "message": "m" });
+    conditions.as_array_mut().unwrap().push(failed);
+    failing.hpa[0].conditions_json = conditions.to_string();
+    assert_eq!(held_by(&failing.now()), [("hpa", None, None)], "it cannot scale up");
+}
+
+#[test]
 fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
     let decision = |at: i64, reason: &str, pause: Option<&str>| DecisionRow {
         at: NOW + at,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::attributes::{Attributes, BadPath, GroupVersion, ResourceAttributes, attributes, watches};
 use super::authn::{Authenticator, Unauthorized};
 use super::authz::Authorizer;
-use super::custom_metrics::{self, Adapter};
+use super::custom_metrics::{self, Adapter, Answerers};
 use super::external_metrics::{self, FIRST_SAMPLE, Look, Published, Selection};
 use super::{Request, Response, discovery, negotiate, uri};
 use crate::scaling::model::ObjectKey;
@@ -27,7 +27,7 @@ pub struct Api {
     pub authorizer: Arc<Authorizer>,
     /// Called with each object whose metric was read.
     pub on_read: Box<dyn Fn(&ObjectKey) + Send + Sync>,
-    /// Who knows metrics by rules, if there are any: only then is `custom.metrics.k8s.io` served.
+    /// Who knows metrics by rules, if there are any.
     pub adapter: Option<Arc<dyn Adapter>>,
 }
 
@@ -148,17 +148,19 @@ impl Api {
             return Look::Answer(Response::status(405, "MethodNotAllowed", &message));
         }
         let listed = || self.adapter.as_ref().map(|adapter| adapter.listed());
-        if let Some(response) = discovery::answer(request, self.adapter.is_some(), &listed) {
+        if let Some(response) = discovery::answer(request, &listed) {
             return Look::Answer(response);
         }
-        match (attributes, &self.adapter) {
-            (Attributes::Resource(resource), Some(adapter)) if resource.api != GroupVersion::External => {
+        match attributes {
+            Attributes::Resource(resource) if resource.api != GroupVersion::External => {
                 if negotiate::choose(request, false).is_none() {
                     return Look::Answer(negotiate::not_acceptable());
                 }
-                custom_metrics::get(&**adapter, request, resource, !patience.is_zero()).unwrap_or_else(Look::Answer)
+                let answerers =
+                    Answerers { published: &self.published, on_read: &*self.on_read, adapter: self.adapter.as_deref() };
+                custom_metrics::get(&answerers, request, resource, patience).unwrap_or_else(Look::Answer)
             }
-            (Attributes::Resource(ResourceAttributes { api, namespace, resource, subresource, name, .. }), _)
+            Attributes::Resource(ResourceAttributes { api, namespace, resource, subresource, name, .. })
                 if *api == GroupVersion::External
                     && !namespace.is_empty()
                     && name.is_empty()
@@ -235,7 +237,7 @@ mod tests {
     use crate::http::reviews::{AccessReviewer, AccessVerdict, ReviewError};
     use crate::http::testing::request;
     use crate::http::{Identity, User};
-    use crate::scaling::model::{ApiGroup, UnixMillis};
+    use crate::scaling::model::{ApiGroup, Asked, AskedOf, Described, PodValues, UnixMillis};
     use crate::scaling::view::{MetricView, ObjectView, Reading};
 
     /// Rules whose Prometheus is slow: only who may wait has an answer.
@@ -271,6 +273,7 @@ mod tests {
                 reading: Reading::Value { value: 2.5, at: UnixMillis(0) },
                 cached: false,
                 age_limit: None,
+                pods: None,
             }]
             .into(),
             asked: Arc::default(),
@@ -294,6 +297,118 @@ mod tests {
         let holder = Arc::new(Ok(User::default()));
         request.peer.identity = Identity::FrontProxy { common_name: "front".into(), holder, user: Ok(master) };
         request
+    }
+
+    #[test]
+    fn an_object_metric_of_an_annotated_hpa_is_answered_from_memory() {
+        let api = api(Some(Arc::new(Slow)));
+        let described = |kind: &str, api_version: &str, name: &str| Described {
+            kind: kind.into(),
+            api_version: api_version.into(),
+            name: name.into(),
+        };
+        let asked = |labels: &[(&str, &str)], object: Described| Asked {
+            metric: "rps".into(),
+            labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            of: AskedOf::Object(object),
+        };
+        let metric = |value: f64| MetricView {
+            name: "rps".into(),
+            reading: Reading::Value { value, at: UnixMillis(0) },
+            cached: true,
+            age_limit: None,
+            pods: None,
+        };
+        let view = ObjectView {
+            key: ObjectKey::new(ApiGroup::Autoscaling, "shop", "web"),
+            selector: Default::default(),
+            metrics: vec![metric(1.0), metric(2.0), metric(3.0)],
+            asked: [
+                asked(&[], described("Ingress", "networking.k8s.io/v1", "front")),
+                asked(&[("verb", "GET")], described("Ingress", "networking.k8s.io/v1", "front")),
+                asked(&[], described("Namespace", "v1", "shop")),
+            ]
+            .into(),
+            error: None,
+            made_at: UnixMillis(0),
+        };
+        api.published.set(&view.key.clone(), Some(Arc::new(view)));
+        let read = |rest: &str| {
+            let request = of_master(&format!("/apis/custom.metrics.k8s.io/v1beta2/namespaces/shop/{rest}"));
+            let response = api.at_once(&request)?;
+            let body: serde_json::Value = serde_json::from_slice(response.body.as_bytes()).unwrap();
+            Some((response.status, body["items"][0].clone()))
+        };
+        for (rest, value, kind) in [
+            ("ingresses.networking.k8s.io/front/rps", "1", "Ingress"),
+            ("ingresses.networking.k8s.io/front/rps?metricLabelSelector=verb%3DGET", "2", "Ingress"),
+            ("metrics/rps", "3", "Namespace"),
+        ] {
+            let (status, item) = read(rest).unwrap_or_else(|| panic!("{rest} is asked of rules"));
+            assert_eq!((status, &item["value"], &item["describedObject"]["kind"]), (200, &value.into(), &kind.into()));
+        }
+        // Everything else is a matter of rules, and no external metric has this name.
+        for rest in ["services/front/rps", "ingresses.networking.k8s.io/back/rps", "pods/*/rps"] {
+            assert_eq!(read(rest), None, "{rest}");
+        }
+        let external = "/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/rps";
+        assert_eq!(self::api(None).at_once(&of_master(external)).map(|response| response.status), Some(404));
+        assert_eq!(api.at_once(&of_master(external)), None);
+    }
+
+    #[test]
+    fn a_pods_metric_of_an_annotated_hpa_is_that_of_the_pods_it_selects() {
+        let api = api(None);
+        let view = |name: &str, pods: Option<&[(&str, f64)]>| ObjectView {
+            key: ObjectKey::new(ApiGroup::Autoscaling, "shop", name),
+            selector: Default::default(),
+            metrics: vec![MetricView {
+                name: "rps".into(),
+                reading: match pods {
+                    Some(_) => Reading::Value { value: 9.0, at: UnixMillis(0) },
+                    None => Reading::Failed { message: "no pod is ready".into(), since: UnixMillis(0) },
+                },
+                cached: true,
+                age_limit: None,
+                pods: pods.map(|pods| {
+                    let values = pods.iter().map(|(pod, value)| ((*pod).to_owned(), *value)).collect();
+                    Arc::new(PodValues { selector: format!("tier=a,app={name}"), values })
+                }),
+            }],
+            asked: [Asked {
+                metric: "rps".into(),
+                labels: Vec::new(),
+                of: AskedOf::Pods { kind: "Deployment".into(), name: name.into() },
+            }]
+            .into(),
+            error: None,
+            made_at: UnixMillis(0),
+        };
+        let publish = |view: ObjectView| api.published.set(&view.key.clone(), Some(Arc::new(view)));
+        publish(view("api", None));
+        publish(view("web", Some(&[("web-1", 2.5), ("web-2", 4.0)])));
+        let read = |rest: &str| {
+            let path = format!("/apis/custom.metrics.k8s.io/v1beta1/namespaces/shop/pods/{rest}");
+            let response = api.at_once(&of_master(&path)).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(response.body.as_bytes()).unwrap();
+            (response.status, body)
+        };
+        let (status, body) = read("*/rps?labelSelector=app%3Dweb,tier%3Da");
+        let values: Vec<_> = body["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| (&one["describedObject"]["name"], &one["value"]))
+            .collect();
+        assert_eq!(status, 200);
+        assert_eq!(values, [(&"web-1".into(), &"2500m".into()), (&"web-2".into(), &"4".into())]);
+        assert_eq!(read("web-2/rps").1["items"][0]["value"], "4");
+        // Nobody knows which pods these would be.
+        let (status, body) = read("*/rps?labelSelector=app%3Dapi,tier%3Da");
+        assert!(status == 500 && body["message"].as_str().unwrap().contains("no pod is ready"), "{body}");
+        publish(view("api", Some(&[])));
+        assert_eq!(read("*/rps?labelSelector=app%3Dother").0, 404);
+        assert_eq!(read("*/other?labelSelector=app%3Dweb,tier%3Da").0, 404);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reads of `custom.metrics.k8s.io`, v1beta1 and v1beta2, and of external metrics that rules give.
 //!
-//! Pure: paths and parameters in, JSON out. Who answers is behind [`Adapter`], and may ask a Prometheus when it is read.
+//! Pure: paths and parameters in, JSON out. Metrics that HPAs ask for by annotations are answered from memory; all others
+//! by [`Adapter`], which may ask a Prometheus when it is read.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,9 +9,9 @@ use std::time::Duration;
 
 use super::attributes::{GroupVersion, ResourceAttributes};
 use super::discovery::Listed;
-use super::external_metrics::{Items, Look};
+use super::external_metrics::{AskedMetric, Items, Look, Published};
 use super::{Request, Response, uri};
-use crate::scaling::model::UnixMillis;
+use crate::scaling::model::{AskedOf, Described, ObjectKey, UnixMillis};
 use crate::scaling::quantity;
 use crate::wire::labels::{Selector, Test};
 use crate::wire::time::format_seconds;
@@ -72,22 +73,47 @@ pub enum Reply {
 /// Time limit of a read, with the list of objects and the query. An HPA controller waits for it, with few workers.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Whoever may answer a read.
+pub(super) struct Answerers<'a> {
+    pub(super) published: &'a Published,
+    /// Called with each object whose metric was read.
+    pub(super) on_read: &'a dyn Fn(&ObjectKey),
+    /// `None` without rules.
+    pub(super) adapter: Option<&'a dyn Adapter>,
+}
+
 /// Answers an authorised read of a metric of objects.
 pub(super) fn get(
-    adapter: &dyn Adapter,
+    answerers: &Answerers<'_>,
     request: &Request,
     attributes: &ResourceAttributes,
-    may_wait: bool,
+    patience: Duration,
 ) -> Result<Look, Response> {
     let bad = |message: String| Response::status(400, "BadRequest", &message);
     let objects_of = parameter(request, "labelSelector").map_err(bad)?;
     let selector = parameter(request, "metricLabelSelector").map_err(bad)?;
     let question = question(request, attributes, objects_of, selector.clone()).ok_or_else(not_found)?;
-    let Some(reply) = ask(adapter, &question, may_wait) else {
+    let Question::Objects { namespace, metric, resource, .. } = &question else { return Err(not_found()) };
+    let selector = Selector::parse(&selector).unwrap_or_default();
+    let look =
+        |read: &dyn Fn(&ObjectKey)| by_annotations(answerers.published, attributes.api, &question, &selector, read);
+    match look(answerers.on_read) {
+        None => {}
+        Some(Look::Pending(pending)) => {
+            // Whoever asked for it may be gone meanwhile.
+            let again = || look(&|_| ()).unwrap_or_else(|| Look::Answer(not_found()));
+            let waited = answerers.published.patiently(patience, &again);
+            return Ok(waited.unwrap_or(Look::Pending(pending)));
+        }
+        Some(answer) => return Ok(answer),
+    }
+    let Some(adapter) = answerers.adapter else {
+        let message = format!("no HPA asks for the metric {metric} of these {resource} by annotations");
+        return Ok(Look::Answer(Response::status(404, "NotFound", &message)));
+    };
+    let Some(reply) = ask(adapter, &question, !patience.is_zero()) else {
         return Ok(Look::Pending(Response::status(500, "InternalError", "the metric has not been asked yet")));
     };
-    let Question::Objects { namespace, metric, .. } = &question else { return Err(not_found()) };
-    let selector = Selector::parse(&selector).unwrap_or_default();
     Ok(Look::Answer(match &*reply {
         Reply::Objects { api_version, kind, values, at } => {
             let list = List { version: attributes.api, namespace, metric, selector: &selector, api_version, kind };
@@ -117,6 +143,70 @@ pub(super) fn get_external(
         }
         other => refused(other),
     })
+}
+
+/// Answers what an HPA asks for by annotations; `None` if none does. `read` is called with the HPA that does.
+fn by_annotations(
+    published: &Published,
+    version: GroupVersion,
+    question: &Question,
+    selector: &Selector,
+    read: &dyn Fn(&ObjectKey),
+) -> Option<Look> {
+    let Question::Objects { resource, group, namespace, objects, metric, .. } = question else { return None };
+    // A namespace is in itself.
+    let within = match objects {
+        Objects::One(name) if namespace.is_empty() && resource == "namespaces" => name,
+        _ => namespace,
+    };
+    let asked = published.asked_of_objects(within, metric, selector);
+    let is_of_pods = resource == "pods" && group.is_empty();
+    let found = asked.into_iter().filter_map(|one| match (&one.asked()?.of, objects) {
+        (AskedOf::Object(object), Objects::One(name)) if (object.group(), &object.name) == (group, name) => {
+            Some((Some(object.clone()), one))
+        }
+        (AskedOf::Pods { .. }, _) if is_of_pods && is_of(&one, objects) => Some((None, one)),
+        _ => None,
+    });
+    // Whose pods are known goes before one that may be of any.
+    let is_doubtful = |(object, one): &(Option<Described>, AskedMetric)| {
+        object.is_none() && one.metric().is_none_or(|metric| metric.pods.is_none())
+    };
+    let (object, found) = found.min_by_key(is_doubtful)?;
+    read(found.key());
+    let (value, at) = match found.value(published) {
+        Ok(found) => found,
+        Err(look) => return Some(look),
+    };
+    let pod = || Described { api_version: "v1".to_owned(), kind: "Pod".to_owned(), name: String::new() };
+    let values = match (&object, objects) {
+        (Some(object), _) => vec![(object.name.clone(), value)],
+        (None, objects) => {
+            let pods = found.metric().and_then(|metric| metric.pods.as_ref()).map(|pods| pods.values.clone());
+            let is_wanted = |pod: &str| matches!(objects, Objects::All(_)) || *objects == Objects::One(pod.to_owned());
+            pods.unwrap_or_default().into_iter().filter(|(pod, _)| is_wanted(pod)).collect()
+        }
+    };
+    let Described { api_version, kind, .. } = object.unwrap_or_else(pod);
+    let list = List { version, namespace, metric, selector, api_version: &api_version, kind: &kind };
+    Some(Look::Answer(Response::json(200, list.write(&values, at))))
+}
+
+/// Returns whether a metric of pods is that of these: an HPA selects them as their workload does. One that has no values,
+/// for it was not asked yet or has failed, may be that of any.
+fn is_of(asked: &AskedMetric, objects: &Objects) -> bool {
+    let Some(pods) = asked.metric().and_then(|metric| metric.pods.as_ref()) else { return true };
+    match objects {
+        Objects::One(name) => pods.values.iter().any(|(pod, _)| pod == name),
+        Objects::All(selector) => {
+            let sorted = |text: &str| {
+                let mut requirements = Selector::parse(text).ok()?.requirements;
+                requirements.sort_by(|a, b| a.key.cmp(&b.key));
+                Some(requirements)
+            };
+            sorted(selector).is_some_and(|wanted| Some(wanted) == sorted(&pods.selector))
+        }
+    }
 }
 
 fn ask(adapter: &dyn Adapter, question: &Question, may_wait: bool) -> Option<Arc<Reply>> {
@@ -287,7 +377,8 @@ mod tests {
         let fake = Fake(Mutex::default(), reply);
         let request = request("GET", &format!("/apis/custom.metrics.k8s.io{target}"), &[]);
         let Ok(Attributes::Resource(attributes)) = attributes(&request) else { panic!("{target}") };
-        let response = match get(&fake, &request, &attributes, true) {
+        let answerers = Answerers { published: &Published::default(), on_read: &|_| (), adapter: Some(&fake) };
+        let response = match get(&answerers, &request, &attributes, PATIENCE) {
             Ok(look) => look.response(),
             Err(response) => response,
         };

@@ -8,17 +8,14 @@
 use super::negotiate::{self, Form};
 use super::{Body, JSON, Request, Response};
 
-/// Group and version that are always served.
+/// The group and version of external metrics.
 pub const GROUP_VERSION: &str = "external.metrics.k8s.io/v1beta1";
 
 const AGGREGATED_JSON: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 // The only resource has just the verb "get": "delete" would include it in the deletion of every namespace.
-const AGGREGATED: &str = r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":[{"metadata":{"name":"external.metrics.k8s.io"},"versions":[{"version":"v1beta1","freshness":"Current","resources":[{"resource":"externalmetrics","responseKind":{"group":"external.metrics.k8s.io","version":"v1beta1","kind":"ExternalMetricValueList"},"scope":"Namespaced","singularResource":"","verbs":["get"]}]}]}]}"#;
-// The same with custom.metrics.k8s.io.
-const AGGREGATED_CUSTOM: &str = r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":[{"metadata":{"name":"external.metrics.k8s.io"},"versions":[{"version":"v1beta1","freshness":"Current","resources":[{"resource":"externalmetrics","responseKind":{"group":"external.metrics.k8s.io","version":"v1beta1","kind":"ExternalMetricValueList"},"scope":"Namespaced","singularResource":"","verbs":["get"]}]}]},{"metadata":{"name":"custom.metrics.k8s.io"},"versions":[{"version":"v1beta2","freshness":"Current","resources":[{"resource":"custommetrics","responseKind":{"group":"custom.metrics.k8s.io","version":"v1beta2","kind":"MetricValueList"},"scope":"Namespaced","singularResource":"","verbs":["get"]}]},{"version":"v1beta1","freshness":"Current","resources":[{"resource":"custommetrics","responseKind":{"group":"custom.metrics.k8s.io","version":"v1beta1","kind":"MetricValueList"},"scope":"Namespaced","singularResource":"","verbs":["get"]}]}]}]}"#;
-const GROUPS: &str = r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}}]}"#;
-const GROUPS_CUSTOM: &str = r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}},{"name":"custom.metrics.k8s.io","versions":[{"groupVersion":"custom.metrics.k8s.io/v1beta2","version":"v1beta2"},{"groupVersion":"custom.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"custom.metrics.k8s.io/v1beta2","version":"v1beta2"}}]}"#;
+const AGGREGATED: &str = r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":[{"metadata":{"name":"external.metrics.k8s.io"},"versions":[{"version":"v1beta1","freshness":"Current","resources":[{"resource":"externalmetrics","responseKind":{"group":"external.metrics.k8s.io","version":"v1beta1","kind":"ExternalMetricValueList"},"scope":"Namespaced","singularResource":"","verbs":["get"]}]}]},{"metadata":{"name":"custom.metrics.k8s.io"},"versions":[{"version":"v1beta2","freshness":"Current","resources":[{"resource":"custommetrics","responseKind":{"group":"custom.metrics.k8s.io","version":"v1beta2","kind":"MetricValueList"},"scope":"Namespaced","singularResource":"","verbs":["get"]}]},{"version":"v1beta1","freshness":"Current","resources":[{"resource":"custommetrics","responseKind":{"group":"custom.metrics.k8s.io","version":"v1beta1","kind":"MetricValueList"},"scope":"Namespaced","singularResource":"","verbs":["get"]}]}]}]}"#;
+const GROUPS: &str = r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}},{"name":"custom.metrics.k8s.io","versions":[{"groupVersion":"custom.metrics.k8s.io/v1beta2","version":"v1beta2"},{"groupVersion":"custom.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"custom.metrics.k8s.io/v1beta2","version":"v1beta2"}}]}"#;
 const CUSTOM_GROUP_DOCUMENT: &str = r#"{"kind":"APIGroup","apiVersion":"v1","name":"custom.metrics.k8s.io","versions":[{"groupVersion":"custom.metrics.k8s.io/v1beta2","version":"v1beta2"},{"groupVersion":"custom.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"custom.metrics.k8s.io/v1beta2","version":"v1beta2"}}"#;
 const GROUP_DOCUMENT: &str = r#"{"kind":"APIGroup","apiVersion":"v1","name":"external.metrics.k8s.io","versions":[{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}],"preferredVersion":{"groupVersion":"external.metrics.k8s.io/v1beta1","version":"v1beta1"}}"#;
 const RESOURCES: &str = r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"external.metrics.k8s.io/v1beta1","resources":[{"name":"externalmetrics","singularName":"","namespaced":true,"kind":"ExternalMetricValueList","verbs":["get"]}]}"#;
@@ -36,18 +33,18 @@ pub type Listed = std::sync::Arc<[(String, bool)]>;
 
 const CUSTOM: &str = "/apis/custom.metrics.k8s.io";
 
-/// Answers a GET of one of the documents; None for every other path. One trailing slash is ignored. With `custom`,
-/// `custom.metrics.k8s.io` is served too, and `listed` returns its metrics.
-pub fn answer(request: &Request, custom: bool, listed: &dyn Fn() -> Option<Listed>) -> Option<Response> {
+/// Answers a GET of one of the documents; None for every other path. One trailing slash is ignored. `listed` returns the
+/// metrics of objects that rules give.
+pub fn answer(request: &Request, listed: &dyn Fn() -> Option<Listed>) -> Option<Response> {
     let path = match request.path.strip_suffix('/') {
         Some(path) if !path.is_empty() => path,
         _ => request.path.as_str(),
     };
     let document: Body = match path {
-        "/apis" => return Some(apis(request, custom)),
-        CUSTOM if custom => CUSTOM_GROUP_DOCUMENT.into(),
-        "/apis/custom.metrics.k8s.io/v1beta1" if custom => resources("v1beta1", &listed().unwrap_or_default()).into(),
-        "/apis/custom.metrics.k8s.io/v1beta2" if custom => resources("v1beta2", &listed().unwrap_or_default()).into(),
+        "/apis" => return Some(apis(request)),
+        CUSTOM => CUSTOM_GROUP_DOCUMENT.into(),
+        "/apis/custom.metrics.k8s.io/v1beta1" => resources("v1beta1", &listed().unwrap_or_default()).into(),
+        "/apis/custom.metrics.k8s.io/v1beta2" => resources("v1beta2", &listed().unwrap_or_default()).into(),
         "/apis/external.metrics.k8s.io" => GROUP_DOCUMENT.into(),
         "/apis/external.metrics.k8s.io/v1beta1" => RESOURCES.into(),
         "/openapi/v2" => OPENAPI_V2.into(),
@@ -94,11 +91,10 @@ fn resources(version: &str, listed: &[(String, bool)]) -> String {
     )
 }
 
-fn apis(request: &Request, custom: bool) -> Response {
-    let (aggregated, groups) = if custom { (AGGREGATED_CUSTOM, GROUPS_CUSTOM) } else { (AGGREGATED, GROUPS) };
+fn apis(request: &Request) -> Response {
     let response = match negotiate::choose(request, true) {
-        Some(Form::AggregatedDiscovery) => tagged(request, AGGREGATED_JSON, aggregated.into()),
-        Some(Form::Plain) => tagged(request, JSON, groups.into()),
+        Some(Form::AggregatedDiscovery) => tagged(request, AGGREGATED_JSON, AGGREGATED.into()),
+        Some(Form::Plain) => tagged(request, JSON, GROUPS.into()),
         None => negotiate::not_acceptable(),
     };
     // There are two documents at this path.
@@ -147,7 +143,7 @@ mod tests {
     use crate::http::testing::request;
 
     fn get(path: &str, headers: &[(&str, &str)]) -> Response {
-        answer(&request("GET", path, headers), false, &|| None).unwrap_or_else(|| panic!("no document at {path}"))
+        answer(&request("GET", path, headers), &|| None).unwrap_or_else(|| panic!("no document at {path}"))
     }
 
     fn json(response: &Response) -> serde_json::Value {
@@ -233,17 +229,13 @@ mod tests {
     #[test]
     fn custom_metrics_are_described_where_they_are_served() {
         let listed = || Some([("pods/http_requests".to_owned(), true), ("nodes/load".to_owned(), false)].into());
-        let get = |path: &str, headers: &[(&str, &str)]| answer(&request("GET", path, headers), true, &listed).unwrap();
+        let get = |path: &str, headers: &[(&str, &str)]| answer(&request("GET", path, headers), &listed).unwrap();
         let aggregated = json(&get("/apis", &[V2]));
         let groups = json(&get("/apis", &[]));
         for (at, group) in ["external.metrics.k8s.io", "custom.metrics.k8s.io"].into_iter().enumerate() {
             assert_eq!(aggregated["items"][at]["metadata"]["name"], group);
             assert_eq!(groups["groups"][at]["name"], group);
         }
-        // What is always served is described in the same words.
-        let alone = json(&super::answer(&request("GET", "/apis", &[V2]), false, &listed).unwrap());
-        assert_eq!(alone["items"].as_array().map(Vec::len), Some(1));
-        assert_eq!(alone["items"][0], aggregated["items"][0]);
         assert_eq!(json(&get(CUSTOM, &[]))["preferredVersion"]["version"], "v1beta2");
         for version in ["v1beta1", "v1beta2"] {
             let path = format!("{CUSTOM}/{version}");
@@ -253,14 +245,14 @@ mod tests {
                 (&document["resources"][0]["name"], &document["resources"][1]["namespaced"]),
                 (&"pods/http_requests".into(), &false.into())
             );
-            assert!(is_document(&path) && super::answer(&request("GET", &path, &[]), false, &listed).is_none());
+            assert!(is_document(&path));
         }
     }
 
     #[test]
     fn other_paths_are_not_ours() {
         for path in ["/", "", "/api", "/apis//", "//apis", "/apis/other", "/openapi", "/openapi/v3/x"] {
-            assert_eq!(answer(&request("GET", path, &[]), true, &|| None), None, "{path}");
+            assert_eq!(answer(&request("GET", path, &[]), &|| None), None, "{path}");
             assert!(!is_document(path), "{path}");
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Response;
 use crate::scaling::age;
-use crate::scaling::model::{ApiGroup, Asked, ObjectKey, UnixMillis};
+use crate::scaling::model::{ApiGroup, Asked, AskedOf, ObjectKey, UnixMillis};
 use crate::scaling::quantity;
 use crate::scaling::view::{MetricView, ObjectView, Reading};
 use crate::wire::labels::Selector;
@@ -148,6 +148,20 @@ impl Published {
         Some(Place { published: self, until: Instant::now() + patience, seen: waiting.generation })
     }
 
+    /// Looks again whenever something is published, until there is an answer or the time is over; `None` if no more reads
+    /// may wait.
+    pub(super) fn patiently(&self, patience: Duration, look: &dyn Fn() -> Look) -> Option<Look> {
+        let mut place = self.place(patience)?;
+        // The first time now that the place is taken: a view published in between has woken nobody.
+        loop {
+            match look() {
+                Look::Pending(response) if !place.wait() => return Some(Look::Pending(response)),
+                Look::Pending(_) => {}
+                answer => return Some(answer),
+            }
+        }
+    }
+
     /// Returns the ScaledObjects of a namespace whose label matches, ordered by name.
     fn matching(&self, namespace: &str, selector: &Selector) -> Vec<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
@@ -170,18 +184,12 @@ impl Published {
         let keys = namespace.asking.get(&metric.to_ascii_lowercase()).into_iter().flatten();
         let all = keys.filter_map(|key| namespace.objects.get(key)).flat_map(|picture| {
             let asked = picture.view.asked.iter().enumerate();
-            let named = asked.filter(|(_, asked)| asked.metric.eq_ignore_ascii_case(metric));
+            let named =
+                asked.filter(|(_, asked)| asked.of == AskedOf::External && asked.metric.eq_ignore_ascii_case(metric));
             named.map(move |(place, asked)| (picture, place, asked))
         });
-        let demanded = selector.demanded();
-        let is_own = |asked: &Asked| {
-            let labels = asked.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            demanded.as_ref().is_some_and(|demanded| demanded.iter().copied().eq(labels))
-        };
-        let rank = |picture: &Picture| (picture.view.error.is_some(), picture.view.key.clone());
         let mut own: Option<(&Picture, usize)> = None;
-        for (picture, place, _) in all.clone().filter(|(.., asked)| is_own(asked)) {
-            // Of several that ask alike one that works: the core has put an error on those that contradict it.
+        for (picture, place, _) in all.clone().filter(|(.., asked)| demands(selector, asked)) {
             if own.is_none_or(|(best, _)| rank(picture) < rank(best)) {
                 own = Some((picture, place));
             }
@@ -198,11 +206,40 @@ impl Published {
         (selected, false)
     }
 
+    /// Returns the metrics of this name that annotated HPAs ask for in `custom.metrics.k8s.io` by exactly this selector of
+    /// the metric; first those that work.
+    pub(super) fn asked_of_objects(&self, namespace: &str, metric: &str, selector: &Selector) -> Vec<AskedMetric> {
+        let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(namespace) = namespaces.get(namespace) else { return Vec::new() };
+        let keys = namespace.asking.get(&metric.to_ascii_lowercase()).into_iter().flatten();
+        let mut found = Vec::new();
+        for picture in keys.filter_map(|key| namespace.objects.get(key)) {
+            let is_wanted = |asked: &Asked| {
+                asked.of != AskedOf::External && asked.metric.eq_ignore_ascii_case(metric) && demands(selector, asked)
+            };
+            let places = picture.view.asked.iter().enumerate().filter(|(_, asked)| is_wanted(asked));
+            found.extend(places.map(|(place, _)| AskedMetric { picture: picture.clone(), place }));
+        }
+        found.sort_by_key(|one| (rank(&one.picture), one.place));
+        found
+    }
+
     /// Returns the object that KEDA's own selector names, as every read of an HPA does.
     fn named(&self, namespace: &str, name: &str) -> Option<Picture> {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
         namespaces.get(namespace)?.objects.get(&ObjectKey::new(ApiGroup::KedaSh, namespace, name)).cloned()
     }
+}
+
+/// Of several that ask alike one that works goes first: the core has put an error on those that contradict it.
+fn rank(picture: &Picture) -> (bool, ObjectKey) {
+    (picture.view.error.is_some(), picture.view.key.clone())
+}
+
+/// Returns whether a selector demands exactly the labels by which an HPA asks.
+fn demands(selector: &Selector, asked: &Asked) -> bool {
+    let labels = asked.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    selector.demanded().is_some_and(|demanded| demanded.iter().copied().eq(labels))
 }
 
 /// Returns whether a read is an object's own: of a ScaledObject that its selector names, or by the labels that an
@@ -224,14 +261,34 @@ pub enum Selection<'a> {
 }
 
 /// The metric of an annotated HPA: its view, and the place of the metric in it.
-struct AskedMetric {
+pub(super) struct AskedMetric {
     picture: Picture,
     place: usize,
 }
 
 impl AskedMetric {
-    fn asked(&self) -> Option<&Asked> {
+    pub(super) fn key(&self) -> &ObjectKey {
+        &self.picture.view.key
+    }
+
+    pub(super) fn asked(&self) -> Option<&Asked> {
         self.picture.view.asked.get(self.place)
+    }
+
+    /// Returns what is known of it; `None` if the object is unusable, or was not asked yet.
+    pub(super) fn metric(&self) -> Option<&MetricView> {
+        self.picture.view.metrics.get(self.place)
+    }
+
+    /// Returns its value and the time of that, or the answer instead of it.
+    pub(super) fn value(&self, published: &Published) -> Result<(f64, UnixMillis), Look> {
+        let view = &self.picture.view;
+        let name = self.asked().map_or("", |asked| asked.metric.as_str());
+        match (&view.error, self.metric()) {
+            (Some(error), _) => Err(Look::Answer(failed(&view.key, name, error))),
+            (None, None) => Err(Look::Pending(failed(&view.key, name, NOT_ASKED))),
+            (None, Some(metric)) => value(published, &self.picture, metric, name),
+        }
     }
 }
 
@@ -275,15 +332,8 @@ pub fn get(
         Look::Pending(response) => Look::Pending(response),
         answer => return answer,
     };
-    let Some(mut place) = published.place(patience) else { return pending };
-    // Looks again now that the place is taken: a view published in between has woken nobody.
-    loop {
-        match look(published, namespace, metric, selection, &|_| ()) {
-            Look::Pending(response) if !place.wait() => return Look::Pending(response),
-            Look::Pending(_) => {}
-            answer => return answer,
-        }
-    }
+    let again = || look(published, namespace, metric, selection, &|_| ());
+    published.patiently(patience, &again).unwrap_or(pending)
 }
 
 /// The result of looking at the published views.
@@ -445,6 +495,7 @@ mod tests {
                     reading: reading.clone(),
                     cached: false,
                     age_limit: Some(Duration::from_secs(93)),
+                    pods: None,
                 })
                 .collect(),
             asked: Arc::default(),
@@ -580,7 +631,10 @@ mod tests {
             asked.iter().zip(1_u8..).map(|((m, _), n)| (*m, value(n.into()))).collect();
         Arc::new(ObjectView {
             key: ObjectKey::new(ApiGroup::Autoscaling, "shop", name),
-            asked: asked.iter().map(|(m, labels)| Asked { metric: (*m).to_owned(), labels: owned(labels) }).collect(),
+            asked: asked
+                .iter()
+                .map(|(m, labels)| Asked { metric: (*m).to_owned(), labels: owned(labels), of: AskedOf::External })
+                .collect(),
             ..(*view(name, if error.is_some() { &[] } else { &readings }, error)).clone()
         })
     }

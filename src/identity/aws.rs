@@ -193,6 +193,7 @@ pub(super) fn get(url: &str, headers: Vec<Header>) -> Request {
         headers,
         form: None,
         trusted: true,
+        direct: false,
         tls: TlsMaterial::default(),
         server: Url::parse(url).map_or_else(|_| settings::NAMELESS.to_owned(), |url| url.server()),
     }

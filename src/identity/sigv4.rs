@@ -124,6 +124,7 @@ mod tests {
             headers: vec![Header { name: "authorization".to_owned(), value: "Basic eA==".to_owned(), secret: true }],
             form: form.map(str::to_owned),
             trusted: false,
+            direct: false,
             tls: TlsMaterial::default(),
             server: "https://example.amazonaws.com".to_owned(),
         };

@@ -68,7 +68,7 @@ pub fn build(
     let server = url.server();
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     let url = format!("{server}{}{query}", url.path);
-    Ok(Request { method: Method::Get, url, headers, form: None, trusted: false, tls, server })
+    Ok(Request { method: Method::Get, url, headers, form: None, trusted: false, direct: false, tls, server })
 }
 
 /// Returns the error for a URL that passed validation but cannot be queried.

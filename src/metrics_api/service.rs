@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use super::answer;
@@ -14,6 +12,7 @@ use crate::polling::transport::{Reply, Transport};
 use crate::polling::{Parameters, failed};
 use crate::scaling::event::{Answer, ErrorClass, PollError};
 use crate::scaling::model::{AggregationFunction, MetricsApiSource, ServiceAggregation};
+use crate::workers::each;
 
 /// Concurrent requests to endpoints, as in KEDA.
 const AT_ONCE: usize = 5;
@@ -150,25 +149,12 @@ fn all(
     deadline: Instant,
     one: &(impl Fn(&Url) -> Result<f64, PollError> + Sync),
 ) -> Vec<Result<f64, PollError>> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut results = Vec::new();
-        while let Some(url) = urls.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if Instant::now() < deadline {
-                results.push(one(url));
-            } else {
-                let message = format!("{} was not reached in the time that all endpoints have together", url.server());
-                results.push(Err(failed(ErrorClass::Timeout, message)));
-            }
+    each(urls, AT_ONCE, &|url: &Url| {
+        if Instant::now() < deadline {
+            return one(url);
         }
-        results
-    };
-    thread::scope(|scope| {
-        // The calling thread does its share.
-        let others: Vec<_> = (1..AT_ONCE.min(urls.len())).map(|_| scope.spawn(work)).collect();
-        let mut results = work();
-        results.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
-        results
+        let message = format!("{} was not reached in the time that all endpoints have together", url.server());
+        Err(failed(ErrorClass::Timeout, message))
     })
 }
 

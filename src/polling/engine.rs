@@ -438,6 +438,7 @@ impl Engine {
         let proxy = self.setup.proxy.proxy_for(https, host, port).map(str::to_owned);
         // No proxy leads to a metadata service, which the operator may choose by its address.
         let proxy = proxy.filter(|_| !is_trusted || host.parse::<IpAddr>().is_err());
+        let proxy = proxy.filter(|_| !task.pending.request.direct);
         if proxy.is_some() && !is_trusted {
             self.setup.rules.judge_unresolved(host, port).map_err(|refused| not_asked(&task.server, &refused))?;
         }
@@ -679,6 +680,7 @@ impl Engine {
         self.hang_up(task);
         let RawResponse { status, location, rest, body, .. } = answer;
         let server = std::mem::take(&mut task.server);
+        let location = location.filter(|_| !task.pending.request.direct);
         if let Some(next) = redirect(&task.hop, status, location.as_ref())? {
             task.redirects += 1;
             if task.redirects > REDIRECTS_MAX {

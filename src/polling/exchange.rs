@@ -356,6 +356,7 @@ mod tests {
             headers: Vec::new(),
             form: None,
             trusted: false,
+            direct: false,
             tls: TlsMaterial::default(),
             server: "http://p:9090".into(),
         };

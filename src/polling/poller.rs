@@ -200,6 +200,7 @@ mod tests {
             answer,
             split: None,
             rest: None,
+            pods: None,
         }
     }
 

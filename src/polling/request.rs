@@ -49,6 +49,8 @@ pub struct Request {
     pub form: Option<String>,
     /// The operator chose the server, so that its address is not judged; those that it redirects to are.
     pub trusted: bool,
+    /// It goes to this address alone: through no proxy, and a redirect is an answer like any other.
+    pub direct: bool,
     pub tls: TlsMaterial,
     /// `scheme://host:port` as written, for error texts.
     pub server: String,

@@ -59,7 +59,7 @@ pub(crate) fn ask(poll: &Poll<'_>, query: &Query) -> Result<f64, PollError> {
         Query::ServiceBus(source) => azure_servicebus::ask(poll, source),
         Query::Graphite(source) => series::graphite(poll, source),
         Query::Influx(source) => series::influxdb(poll, source),
-        Query::Prometheus(_) | Query::Loki(_) | Query::MetricsApi(_) | Query::Resource(_) => {
+        Query::Prometheus(_) | Query::Loki(_) | Query::MetricsApi(_) | Query::Resource(_) | Query::PodMetric(_) => {
             Err(failed(ErrorClass::Configuration, format!("a {} is no queue", query.kind())))
         }
     }
@@ -142,7 +142,16 @@ fn amazon(poll: &Poll<'_>, service: &str, endpoint: Option<&str>, region: Option
 }
 
 fn get_request(url: String, server: &Url, headers: Vec<Header>, tls: TlsMaterial) -> Request {
-    Request { method: Method::Get, url, headers, form: None, trusted: false, tls, server: server.server() }
+    Request {
+        method: Method::Get,
+        url,
+        headers,
+        form: None,
+        trusted: false,
+        direct: false,
+        tls,
+        server: server.server(),
+    }
 }
 
 /// A server that is not asked over HTTP.

@@ -95,7 +95,9 @@ impl Metric {
         let (name, container, target) = match metric {
             HpaMetric::Resource { name, target } => (name, None, target),
             HpaMetric::ContainerResource { container, name, target } => (name, Some(container.as_str()), target),
-            HpaMetric::External { .. } | HpaMetric::Other(_) => return None,
+            HpaMetric::External { .. } | HpaMetric::Object { .. } | HpaMetric::Pods { .. } | HpaMetric::Other(_) => {
+                return None;
+            }
         };
         #[expect(clippy::cast_precision_loss, reason = "a ratio of two such numbers is what is asked for")]
         let (target, is_utilization) = match target {

@@ -309,6 +309,7 @@ impl<'r> Run<'r> {
                     answer: cursor.at(now),
                     split: None,
                     rest: None,
+                    pods: None,
                 }]));
             }
             Command::Write(write) => {
@@ -341,8 +342,12 @@ impl<'r> Run<'r> {
                 self.view = view;
                 self.note_demand();
             }
-            // Targets are watched, authentications not needed, and nobody reads Kubernetes Events.
-            Command::ReadTarget { .. } | Command::ReadAuthentication(_) | Command::Emit(_) | Command::Record(_) => {}
+            // Targets are watched, authentications not needed, and nobody reads Kubernetes Events or by rules.
+            Command::ReadTarget { .. }
+            | Command::ReadAuthentication(_)
+            | Command::Emit(_)
+            | Command::Record(_)
+            | Command::Turn(_) => {}
         }
     }
 

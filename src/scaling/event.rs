@@ -9,8 +9,9 @@ use super::decision::Decision;
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
     Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, Pause, PodIdentity, PodSelection,
-    Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
+    PodValues, Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
+use super::schedule::Conduct;
 use super::view::ObjectView;
 
 /// What a watch of one kind reports. `scope` is the watched namespace, empty for all.
@@ -98,6 +99,19 @@ pub enum Event {
     },
     /// A metric of this object was read through the external metrics API.
     MetricRead(ObjectKey),
+    /// Somebody else wants to ask a metric server, within the limits of that server; answered by
+    /// [`Command::Turn`].
+    TurnWanted {
+        number: u64,
+        /// On whose behalf.
+        object: ObjectKey,
+        server: Arc<str>,
+    },
+    /// What had this turn has been answered, or does not want it any more.
+    TurnEnded {
+        number: u64,
+        conduct: Conduct,
+    },
     /// This instance holds the lease from now on. Ends the [standby](super::world::World::stand_by) of the world.
     Leading,
     /// The history goes on in another file, which may have nothing of what was recorded before.
@@ -190,6 +204,8 @@ pub struct PollDone {
     pub split: Option<Split>,
     /// The pause that an overloaded server asks for.
     pub rest: Option<Duration>,
+    /// Of a poll of pods: what each of them answered, whose sum is the `answer`.
+    pub pods: Option<Arc<PodValues>>,
 }
 
 /// One change to make on the API server. An object has at most one write in flight for each of its slots.
@@ -363,6 +379,8 @@ pub enum Command {
     Emit(KubeEvent),
     /// Record this in the history.
     Record(Record),
+    /// Whoever wanted this turn may ask now.
+    Turn(u64),
     /// Answer metric reads from this view; `None` if the object is gone.
     Publish(ObjectKey, Option<Arc<ObjectView>>),
 }

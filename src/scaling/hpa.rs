@@ -4,8 +4,8 @@ use litemap::LiteMap;
 
 use super::composite;
 use super::model::{
-    Behavior, Definition, Gvkr, MetricTarget, MetricType, ObjectKey, Pause, ScaledObject, ScalingPolicy, ScalingRules,
-    TargetRef, Trigger, UnixMillis,
+    Behavior, Definition, Described, Gvkr, MetricTarget, MetricType, ObjectKey, Pause, ScaledObject, ScalingPolicy,
+    ScalingRules, TargetRef, Trigger, UnixMillis,
 };
 
 /// The parts of an `autoscaling/v2` HPA that hpalite sets.
@@ -40,6 +40,19 @@ impl Owner {
 #[derive(Clone, Debug, PartialEq)]
 pub enum HpaMetric {
     External {
+        name: String,
+        match_labels: LiteMap<String, String>,
+        target: MetricTarget,
+    },
+    /// Never set, but observed: somebody else's HPA may ask for it here.
+    Object {
+        name: String,
+        match_labels: LiteMap<String, String>,
+        described: Described,
+        target: MetricTarget,
+    },
+    /// The same.
+    Pods {
         name: String,
         match_labels: LiteMap<String, String>,
         target: MetricTarget,
@@ -249,7 +262,11 @@ fn label_value(text: &str) -> String {
 impl HpaMetric {
     fn cap(&mut self) {
         match self {
-            Self::External { target, .. } | Self::Resource { target, .. } | Self::ContainerResource { target, .. } => {
+            Self::External { target, .. }
+            | Self::Object { target, .. }
+            | Self::Pods { target, .. }
+            | Self::Resource { target, .. }
+            | Self::ContainerResource { target, .. } => {
                 *target = target.capped();
             }
             Self::Other(_) => {}
@@ -261,6 +278,8 @@ impl HpaMetric {
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::External { .. } => "External",
+            Self::Object { .. } => "Object",
+            Self::Pods { .. } => "Pods",
             Self::Resource { .. } => "Resource",
             Self::ContainerResource { .. } => "ContainerResource",
             Self::Other(_) => "Other",

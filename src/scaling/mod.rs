@@ -25,6 +25,8 @@ pub mod kafka;
 pub mod model;
 mod object;
 pub mod pause;
+mod pod_metric;
+mod publish;
 pub mod quantity;
 pub mod queue;
 mod read_cadence;

@@ -16,6 +16,7 @@ use super::formula::Formula;
 pub use super::identity::{AzureCloud, PodIdentity};
 pub use super::kafka::{KafkaSource, LagRules, Sasl};
 pub use super::pause::Pause;
+pub use super::pod_metric::{Aggregator, POLL_MAX, PodMetricSource, PodValues};
 pub use super::queue::{
     CloudWatchMetric, CloudWatchSource, Exact, GraphiteSource, InfluxApi, InfluxSource, NatsSource, PostgresSource,
     QueueMeasure, QueueOperation, QueueRegex, RabbitMqSource, RedisSetup, RedisSize, RedisSource, Server,
@@ -182,6 +183,8 @@ pub struct ScaledObject {
     pub transfer_hpa_ownership: bool,
     /// Of an annotated HPA: the metrics that it asks for, in the order of the triggers that give them.
     pub asked: Arc<[Asked]>,
+    /// Positions of those that are read as what one replica has of them.
+    pub per_replica: Vec<usize>,
     /// Of an annotated HPA: hpalite scales its target to zero and from zero.
     pub scales_to_zero: bool,
     /// `advanced.restoreToOriginalReplicaCount`, needed at deletion even if the spec is invalid.
@@ -204,6 +207,26 @@ impl ScaledObject {
         self.is_shadow || self.is_hpa()
     }
 
+    /// Why the metric at this position cannot be served beside this one of another HPA, which goes first: both are asked
+    /// for in the same way and are not the same, and a read does not say which HPA it is for.
+    #[must_use]
+    pub fn contradiction(&self, position: usize, first: &Self) -> Option<Contradiction> {
+        let asked = self.asked.get(position)?;
+        let theirs = first.asked.iter().position(|one| one == asked)?;
+        let trigger = |object: &Self, at: usize| object.definition.as_ref().ok()?.triggers.get(at).cloned();
+        let (mine, other) = (trigger(self, position)?, trigger(first, theirs)?);
+        let is_same = mine.source == other.source
+            && mine.authentication == other.authentication
+            && self.per_replica.contains(&position) == first.per_replica.contains(&theirs);
+        (!is_same).then(|| Contradiction {
+            message: format!(
+                "the HPA {} asks for another query by {asked}, and reads of the two cannot be told apart",
+                first.key.name
+            ),
+            fix: "give this metric another name, or its selector another label",
+        })
+    }
+
     /// Its HPA alone decides the replicas.
     #[must_use]
     pub fn leaves_replicas(&self) -> bool {
@@ -211,18 +234,59 @@ impl ScaledObject {
     }
 }
 
-/// How an HPA asks for an external metric: the metric's name, and the labels that its selector demands, by key.
+/// What is wrong with a metric that another HPA asks for as well, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    pub message: String,
+    pub fix: &'static str,
+}
+
+/// How an HPA asks for a metric: the metric's name, and the labels that its selector demands, by key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Asked {
     pub metric: String,
     pub labels: Vec<(String, String)>,
+    pub of: AskedOf,
 }
 
-/// `name{key=value,…}`
+/// Which kind of metric an HPA asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AskedOf {
+    External,
+    Object(Described),
+    /// Of each pod of this workload: its kind and name.
+    Pods {
+        kind: String,
+        name: String,
+    },
+}
+
+/// The object that an Object metric is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Described {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+}
+
+impl Described {
+    /// The API group; empty for that of pods.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+}
+
+/// `name{key=value,…}`, and whose metric it is unless it is an external one.
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let labels: Vec<String> = self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        write!(f, "{}{{{}}}", self.metric, labels.join(","))
+        write!(f, "{}{{{}}}", self.metric, labels.join(","))?;
+        match &self.of {
+            AskedOf::External => Ok(()),
+            AskedOf::Object(Described { kind, name, .. }) => write!(f, " of {kind} {name}"),
+            AskedOf::Pods { kind, name } => write!(f, " of the pods of {kind} {name}"),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use super::read_cadence::ReadCadence;
 use super::target::{Target, TargetId, target_taken_by};
 use super::trigger::{FallbackContext, TriggerState};
 use super::troubles::{NOT_ASKED, Troubles};
-use super::view::{MetricView, ObjectView, Reading};
+use super::view::ObjectView;
 
 #[derive(Debug)]
 pub(super) struct Object {
@@ -374,41 +374,6 @@ impl Object {
     pub(super) fn lost_target_to(&self) -> Option<&str> {
         let ready = self.spec.status.condition(ConditionKind::Ready)?;
         target_taken_by(&ready.message, &self.spec.target)
-    }
-
-    /// The view from which metric reads are answered, made at `now`. `limit` is the [age](super::age) that readings may
-    /// have.
-    pub(super) fn view(&self, limit: Duration, now: UnixMillis) -> ObjectView {
-        let definition = self.definition();
-        let mut metrics: Vec<MetricView> = definition.map_or_else(Vec::new, |definition| {
-            definition
-                .triggers
-                .iter()
-                .zip(&self.triggers)
-                .map(|(trigger, state)| MetricView {
-                    name: Arc::clone(&trigger.metric_name),
-                    reading: state.reading(),
-                    cached: trigger.use_cached_metrics,
-                    age_limit: state.age_limit(trigger, limit),
-                })
-                .collect()
-        });
-        if definition.is_some_and(|definition| definition.modifiers.is_some()) {
-            metrics.push(MetricView {
-                name: composite::NAME.into(),
-                reading: self.composite.as_ref().map_or(Reading::Pending, Composite::reading),
-                cached: false,
-                age_limit: self.composite.as_ref().filter(|composite| !composite.is_fallback()).map(|_| limit),
-            });
-        }
-        let error = match &self.verdict {
-            Verdict::Failed { phrase, message } => Some(format!("{phrase}: {message}")),
-            Verdict::Paused => Some("ScaledObject is paused".to_owned()),
-            Verdict::Pending | Verdict::Good => None,
-        };
-        let selector = definition.map(|definition| definition.selector.clone()).unwrap_or_default();
-        let asked = Arc::clone(&self.spec.asked);
-        ObjectView { key: self.spec.key.clone(), selector, metrics, asked, error, made_at: now }
     }
 
     /// The watch reported that the target is gone, so neither what is known of it nor a read that is under way can be

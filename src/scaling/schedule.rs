@@ -5,7 +5,9 @@
 
 mod budget;
 mod grouping;
+mod places;
 mod share;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,8 +19,10 @@ use super::fingerprint;
 use super::model::{ObjectKey, PrometheusSource, Query, UnixMillis};
 pub use budget::Limits;
 use grouping::{GROUP_MAX, Member};
+pub use places::Places;
 pub use share::Conduct;
 use share::Shares;
+use turns::Turn;
 
 /// How long the members of a group are queried singly after an answer that could not be split among them.
 const SINGLY: Duration = Duration::from_hours(1);
@@ -93,6 +97,10 @@ pub struct Schedule {
     registered: HashMap<ObjectKey, Box<[Registered]>>,
     sizes: HashMap<u64, usize>,
     shares: Shares,
+    /// Requests of others to the same servers; as many as reads by rules may be under way.
+    turns: Vec<Turn>,
+    /// The numbers of those that have begun since they were last taken.
+    granted: Vec<u64>,
     next_id: u64,
 }
 
@@ -112,6 +120,8 @@ impl Schedule {
             registered: HashMap::new(),
             sizes: HashMap::new(),
             shares: Shares::new(threads.max(1), limits),
+            turns: Vec::new(),
+            granted: Vec::new(),
             next_id: 1,
         }
     }
@@ -252,6 +262,10 @@ impl Schedule {
         let mut jobs = Vec::new();
         self.singly.retain(|_, until| *until > now);
         while let Some((id, flight)) = self.shares.next(now) {
+            if self.begin_turn(id) {
+                self.shares.begin(id, flight);
+                continue;
+            }
             let group = self.gather(id).map(Arc::new);
             let members = group.iter().flat_map(|group| group.members.iter().map(|(member, _)| *member));
             for member in members.filter(|member| *member != id).chain([id]) {
@@ -376,7 +390,8 @@ impl Schedule {
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         let in_groups: usize = self.groups.values().map(|group| group.members.len() - 1).sum();
-        (self.jobs.len() - self.shares.in_flight() - in_groups, self.shares.in_flight())
+        let in_flight = self.shares.in_flight() - self.turns_in_flight();
+        (self.jobs.len() - in_flight - in_groups, in_flight)
     }
 
     /// Registers an object that is polled from now on, with its triggers that ask a server: their index, their query and

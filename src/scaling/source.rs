@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::cron::Window;
 use super::identity::{AzureCloud, PodIdentity};
 use super::kafka::KafkaSource;
+use super::pod_metric::{POLL_MAX, PodMetricSource};
 use super::queue::{
     CloudWatchMetric, CloudWatchSource, GraphiteSource, InfluxSource, NatsSource, PostgresSource, RabbitMqSource,
     RedisSource, Server, ServiceBusSource, SqsSource,
@@ -77,6 +78,8 @@ pub enum Query {
     Influx(Arc<InfluxSource>),
     /// The API server, whose answer is read as a parameter.
     Resource(Arc<ResourceSource>),
+    /// The pods of a workload, each for itself.
+    PodMetric(Arc<PodMetricSource>),
 }
 
 impl Query {
@@ -87,6 +90,7 @@ impl Query {
             Self::Prometheus(source) | Self::Loki(source) => &source.server_address,
             Self::MetricsApi(source) => &source.server,
             Self::Graphite(source) => &source.server_address,
+            Self::PodMetric(source) => &source.whose,
             _ => self.place().map_or("", Server::as_str),
         }
     }
@@ -102,7 +106,7 @@ impl Query {
 
     fn place(&self) -> Option<&Server> {
         match self {
-            Self::Prometheus(_) | Self::Loki(_) | Self::MetricsApi(_) | Self::Graphite(_) => None,
+            Self::Prometheus(_) | Self::Loki(_) | Self::MetricsApi(_) | Self::Graphite(_) | Self::PodMetric(_) => None,
             Self::Redis(source) => Some(&source.server),
             Self::Nats(source) => Some(&source.server),
             Self::RabbitMq(source) => Some(&source.server),
@@ -134,6 +138,7 @@ impl Query {
             Self::Graphite(_) => "graphite",
             Self::Influx(_) => "influxdb",
             Self::Resource(_) => "kubernetes-resource",
+            Self::PodMetric(_) => "json-path",
         }
     }
 
@@ -169,6 +174,8 @@ impl Query {
             Self::Prometheus(source) | Self::Loki(source) => source.timeout,
             Self::MetricsApi(source) => source.timeout,
             Self::RabbitMq(source) => source.timeout,
+            // Of all pods together.
+            Self::PodMetric(_) => Some(POLL_MAX),
             _ => None,
         }
     }
@@ -193,6 +200,7 @@ impl Query {
             Self::Graphite(source) => (without_secrets(&source.server_address), source.query.clone()),
             Self::Influx(source) => (place(&source.server), source.query.clone()),
             Self::Resource(source) => (String::new(), source.to_string()),
+            Self::PodMetric(source) => (source.whose.clone(), source.json_key.clone()),
         }
     }
 
@@ -211,6 +219,7 @@ impl Query {
             Self::Graphite(source) => &source.query,
             Self::Influx(source) => &source.query,
             Self::Resource(source) => &source.name,
+            Self::PodMetric(source) => &source.json_key,
             Self::Kafka(source) => source.topics.as_deref().or(source.group.as_deref()).unwrap_or_default(),
             Self::CloudWatch(source) => match &source.metric {
                 CloudWatchMetric::Expression(text) | CloudWatchMetric::Metric { name: text, .. } => text,

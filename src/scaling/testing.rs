@@ -102,6 +102,7 @@ pub(crate) fn scaled_object(definition: Definition) -> ScaledObject {
         force_activation: false,
         transfer_hpa_ownership: false,
         asked: Arc::default(),
+        per_replica: Vec::new(),
         scales_to_zero: false,
         restore_to_original: false,
         spec_json: "{}".into(),

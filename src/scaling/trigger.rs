@@ -2,11 +2,12 @@
 //!
 //! Owns the policy for missing values, the count of failures and the fallback. Polls nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{Absence, Answer, ErrorClass, Missing, PollError};
 use super::model::{
-    Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, Source, Trigger, UnixMillis,
+    Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, PodValues, Source, Trigger, UnixMillis,
 };
 use super::quantity;
 use super::view::Reading;
@@ -26,6 +27,8 @@ pub struct TriggerState {
     pub silent_at: Option<UnixMillis>,
     /// The last answers had no number, but counted as one.
     absence: Option<Absence>,
+    /// Of pods: what each answered when last one did.
+    pub pods: Option<Arc<PodValues>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

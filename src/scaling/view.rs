@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::model::{Asked, ObjectKey, UnixMillis};
+use super::model::{Asked, ObjectKey, PodValues, UnixMillis};
 
 /// Published by the core whenever a sample or the definition has changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,8 @@ pub struct MetricView {
     pub cached: bool,
     /// A value older than this is an error; `None` if it is computed from the clock or comes from a fallback.
     pub age_limit: Option<Duration>,
+    /// Of a Pods metric: what each pod answered. Its sum is the reading, in whose absence it does not count.
+    pub pods: Option<Arc<PodValues>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

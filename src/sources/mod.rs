@@ -4,6 +4,7 @@
 //! workers and `hpalite doctor` ask through the same [`Asker`], so that both see the same answer.
 
 mod endpoints;
+pub mod pods;
 mod secrets;
 
 use std::io;
@@ -13,6 +14,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use log::debug;
+
+use self::pods::PodSource;
 
 use crate::clock::wall_millis;
 use crate::config::Config;
@@ -33,7 +36,7 @@ use crate::polling::transport::{Transport, TransportConfig};
 use crate::prometheus::{self, query};
 use crate::queues;
 use crate::scaling::event::{Answer, PollDone, PollJob, Split};
-use crate::scaling::model::{PrometheusSource, Query, UnixMillis};
+use crate::scaling::model::{PodValues, PrometheusSource, Query, UnixMillis};
 use crate::wire::mask;
 
 /// Everything that a poll job needs.
@@ -43,6 +46,7 @@ pub struct Asker {
     pub resolver: Arc<Resolver>,
     pub identity: Arc<Identity>,
     pub services: Arc<dyn ServiceSource>,
+    pub pods: Arc<dyn PodSource>,
     pub clock: Clock,
 }
 
@@ -89,7 +93,8 @@ impl Asker {
         let transport = Arc::new(transport);
         let settings = Settings::from_variables(env, config.instance_metadata, config.identity_servers.clone());
         let identity = Arc::new(Identity::new(settings, Arc::clone(&transport), Arc::clone(&clock)));
-        Ok(Self { transport, resolver: Arc::new(resolver), identity, services, clock })
+        let pods = pods::from_api(client);
+        Ok(Self { transport, resolver: Arc::new(resolver), identity, services, pods, clock })
     }
 
     /// Runs a job, and blocks for up to the source's time limit, and before that to resolve credentials.
@@ -124,18 +129,26 @@ impl Asker {
         let named =
             job.credentials.as_ref().and_then(|credentials| Some(credentials.authentication.as_ref()?.to_string()));
         let (query, group, credentials) = (job.query.clone(), job.group.clone(), job.credentials.clone());
-        let end = move |answer: Answer, split: Option<Split>, rest: Option<Duration>| {
-            let latency = started.elapsed();
-            let id = job.id;
-            if log::log_enabled!(log::Level::Debug) {
-                let outcome = if split.is_some() { "group" } else { answer.outcome() };
-                let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
-                // Includes the user information, which distinguishes servers, and masks it, since it is secret.
-                let server = mask::address(&job.server);
-                debug!(poll = id, server:% = server, query = job.query.what(), outcome, latency_ms; "polled");
-            }
-            done(PollDone { id, asked_after: started - begun, latency, answer, split, rest });
-        };
+        let finish =
+            move |answer: Answer, split: Option<Split>, rest: Option<Duration>, pods: Option<Arc<PodValues>>| {
+                let latency = started.elapsed();
+                let id = job.id;
+                if log::log_enabled!(log::Level::Debug) {
+                    let outcome = if split.is_some() { "group" } else { answer.outcome() };
+                    let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+                    // Includes the user information, which distinguishes servers, and masks it, since it is secret.
+                    let server = mask::address(&job.server);
+                    debug!(poll = id, server:% = server, query = job.query.what(), outcome, latency_ms; "polled");
+                }
+                done(PollDone { id, asked_after: started - begun, latency, answer, split, rest, pods });
+            };
+        if let Query::PodMetric(source) = &query {
+            return match pods::ask(&self.transport, &*self.pods, source, asked_at) {
+                Ok(values) => finish(Answer::Value(values.sum()), None, None, Some(Arc::new(values))),
+                Err(error) => finish(Answer::Failed(error), None, None, None),
+            };
+        }
+        let end = move |answer, split, rest| finish(answer, split, rest, None);
         match query {
             Query::Prometheus(source) | Query::Loki(source) => {
                 let source = match &group {

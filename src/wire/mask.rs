@@ -117,6 +117,7 @@ fn masked_parameter(name: &str, text: &str) -> Option<String> {
     match name {
         "customHeaders" | "queryParameters" => Some(pairs(text)),
         "serverAddress" | "url" => Some(address(text).into_owned()),
+        "rawQuery" => Some(parameters(text)),
         _ if is_secret_name(name) => Some(MASK.to_owned()),
         _ => None,
     }

@@ -161,6 +161,7 @@ impl Bench {
                     answer: Answer::Value(value),
                     split: None,
                     rest: None,
+                    pods: None,
                 }]));
             } else {
                 let next = self.world.next_deadline().unwrap_or(end);

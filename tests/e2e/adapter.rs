@@ -50,12 +50,12 @@ externalRules:
 "#;
 
 /// The APIServices of metrics of objects, which other tests on the cluster must not find.
-struct Installed<'a>(&'a Cluster);
+pub(super) struct Installed<'a>(&'a Cluster);
 
 impl<'a> Installed<'a> {
-    fn at(cluster: &'a Cluster, daemon: &Daemon) -> Self {
+    pub(super) fn at(cluster: &'a Cluster, daemon: &Daemon) -> Self {
         for file in ["apiservices", "rbac"] {
-            let file = path(&format!("k8s/overlays/prometheus-adapter/{file}.yaml"));
+            let file = path(&format!("k8s/overlays/custom-metrics/{file}.yaml"));
             cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &file]);
         }
         let patch = json!({ "spec": { "service": { "port": daemon.port } } }).to_string();

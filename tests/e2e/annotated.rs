@@ -6,8 +6,10 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::Exclusive;
+use super::adapter::Installed;
 use super::case::{Case, Source};
 use crate::support::cluster::{Daemon, condition, wait_seeing};
+use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 const EXTERNAL: &str = "metric-config.external";
 
@@ -30,6 +32,66 @@ fn hpa(case: &Case<'_>, name: &str, metric: &str, labels: &Value, annotations: &
             } }],
         },
     }));
+}
+
+/// Applies an HPA `name` for the Deployment of that name, whose metric is one of a Service that does not exist.
+fn hpa_of_object(case: &Case<'_>, name: &str, query: &str) {
+    let key = |key: &str| format!("metric-config.object.{name}.prometheus/{key}");
+    case.apply(json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": name, "namespace": case.namespace, "annotations": {
+            key("query"): query, key("interval"): "1s",
+        } },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": name },
+            "minReplicas": 1, "maxReplicas": 9,
+            "metrics": [{ "type": "Object", "object": {
+                "describedObject": { "apiVersion": "v1", "kind": "Service", "name": "none" },
+                "metric": { "name": name }, "target": { "type": "AverageValue", "averageValue": "10" },
+            } }],
+        },
+    }));
+}
+
+/// Applies an HPA for the Deployment of that name, which asks its pods. Nobody runs the only one: it has the status of one
+/// that is ready, at this address.
+fn hpa_of_pods(case: &Case<'_>, name: &str, address: &str, port: &str) {
+    let key = |key: &str| format!("metric-config.pods.{name}.json-path/{key}");
+    let namespace = &case.namespace;
+    case.apply(json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": name, "namespace": namespace, "annotations": {
+            key("json-key"): "$.queues[*].length", key("aggregator"): "sum", key("path"): "/stats", key("port"): port,
+            key("interval"): "1s",
+        } },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": name },
+            "minReplicas": 1, "maxReplicas": 9,
+            "metrics": [{ "type": "Pods", "pods": {
+                "metric": { "name": name }, "target": { "type": "AverageValue", "averageValue": "10" },
+            } }],
+        },
+    }));
+    let selector = case.get("deployment", name).unwrap()["spec"]["selector"]["matchLabels"].clone();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": format!("{name}-0"), "namespace": namespace, "labels": selector },
+        "spec": { "containers": [{ "name": "c", "image": "x" }], "automountServiceAccountToken": false },
+    });
+    wait_seeing("the pod to be taken", || case.cluster.try_apply(&pod.to_string()));
+    let status = json!({ "status": {
+        "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }], "startTime": "2026-01-01T00:00:00Z",
+        "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" }],
+    } });
+    case.kubectl(&[
+        "patch",
+        "pod",
+        &format!("{name}-0"),
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &status.to_string(),
+    ]);
 }
 
 /// An annotation `metric-config.external.<metric>.prometheus/<key>`.
@@ -66,9 +128,16 @@ fn every_form_of_annotation_scales_beside_a_scaled_object() {
     let server = cluster.prometheus();
     let daemon = Daemon::serve(
         cluster,
-        &["--prometheus-server", server, "--additional-prometheus-servers", &format!("other={server}")],
+        &[
+            "--prometheus-server",
+            server,
+            "--additional-prometheus-servers",
+            &format!("other={server}"),
+            "--custom-metrics",
+        ],
     );
-    for name in ["newer", "older", "aliased", "own", "secret", "zero", "bad"] {
+    let _installed = Installed::at(cluster, &daemon);
+    for name in ["newer", "older", "aliased", "own", "secret", "zero", "bad", "object", "pods"] {
         cluster.deployment(&namespace, name, 1);
     }
     let prometheus = json!({ "type": "prometheus" });
@@ -111,6 +180,9 @@ fn every_form_of_annotation_scales_beside_a_scaled_object() {
     ];
     hpa(&case, "zero", "zero", &prometheus, &zero);
     hpa(&case, "bad", "bad", &prometheus, &[of("bad", "interval", "soon"), of("bad", "query", &sum)]);
+    hpa_of_object(&case, "object", &sum);
+    let stats = FakePrometheus::start(|_| Reply::json(r#"{"queues": [{"length": 15}, {"length": 25.5}]}"#));
+    hpa_of_pods(&case, "pods", "127.0.0.1", stats.url().rsplit_once(':').unwrap().1);
     // A ScaledObject that names no server.
     let trigger = json!({ "type": "prometheus", "metadata": { "query": sum, "threshold": "10" } });
     case.scale("so", json!({ "minReplicaCount": 1, "triggers": [trigger] }));
@@ -122,8 +194,16 @@ fn every_form_of_annotation_scales_beside_a_scaled_object() {
     let requests = source.requests();
     assert!(requests.iter().all(|request| request.header("authorization") == Some("Bearer sesame")), "{requests:?}");
     cluster.set_gauge(&gauge, 30.0);
-    for (name, replicas) in [("newer", 3), ("older", 6), ("aliased", 3), ("own", 3), ("zero", 3), ("api", 3)] {
+    for (name, replicas) in
+        [("newer", 3), ("older", 6), ("aliased", 3), ("own", 3), ("zero", 3), ("api", 3), ("object", 3), ("pods", 5)]
+    {
         wait_for_replicas(&case, name, replicas);
+    }
+    for version in ["v1beta1", "v1beta2"] {
+        let path = format!("/apis/custom.metrics.k8s.io/{version}/namespaces/{namespace}/services/none/object");
+        let metric = cluster.raw(&path).expect("the metric of an object can be read");
+        assert_eq!(metric["items"][0]["value"], "30", "{metric}");
+        assert_eq!(metric["items"][0]["describedObject"]["kind"], "Service", "{metric}");
     }
     let read = |metric: &str, selector: &str| {
         let path = format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/{metric}");
@@ -136,6 +216,9 @@ fn every_form_of_annotation_scales_beside_a_scaled_object() {
         (&"30".into(), &"prometheus".into())
     );
     assert_eq!(read("prometheus-query", "query-name%3Dtwice")["items"][0]["value"], "60");
+
+    let path = format!("/apis/custom.metrics.k8s.io/v1beta2/namespaces/{namespace}/pods/pods-0/pods");
+    assert_eq!(cluster.raw(&path).expect("the metric of a pod can be read")["items"][0]["value"], "40500m");
 
     // The history knows them as it knows ScaledObjects.
     let object = |name: &str| format!("hpa/{namespace}/{name}");
@@ -167,7 +250,7 @@ fn every_form_of_annotation_scales_beside_a_scaled_object() {
     let rows = daemon.sql(&format!(
         "SELECT api_group, count(*) AS n FROM v_scaled_object WHERE namespace = '{namespace}' GROUP BY api_group ORDER BY 1"
     ));
-    assert_eq!((&rows[0]["api_group"], &rows[0]["n"]), (&"autoscaling".into(), &7.into()), "{rows:?}");
+    assert_eq!((&rows[0]["api_group"], &rows[0]["n"]), (&"autoscaling".into(), &9.into()), "{rows:?}");
 
     // What cannot be used says so everywhere, and harms no other.
     wait_seeing("the event about the bad annotation", || {

@@ -351,6 +351,11 @@ fn rules_of_prometheus_adapter_switch_their_objects_on() {
     let existing = rendered(cluster, &["--set", "adapter.existing=theirs"]);
     assert!(!existing.keys().any(|(kind, ..)| kind == "ConfigMap"));
     assert!(existing.keys().any(|(.., name)| name == "v1beta2.custom.metrics.k8s.io"));
+    // Annotated HPAs need the APIServices without rules.
+    let alone = [&LIKE_THE_BASE[..], &["--set", "crds.install=false", "--set", "customMetrics=true"]].concat();
+    let mut wanted = objects(&kustomize(cluster, "k8s/overlays/custom-metrics"));
+    wanted.remove(&("Namespace".into(), String::new(), "hpalite".into()));
+    assert_equal(&without_labels(rendered(cluster, &alone)), &without_labels(wanted));
     let none = rendered(cluster, &[]);
     assert!(!none.keys().any(|(.., name)| name.contains("custom-metrics") || name.contains("custom.metrics")));
 }

@@ -18,6 +18,7 @@ fn every_overlay_is_accepted_by_the_api_server() {
         "overlays/host-network",
         "overlays/cert-manager",
         "overlays/beside-keda",
+        "overlays/custom-metrics",
         "overlays/prometheus-adapter",
     ] {
         fresh(cluster);

@@ -13,6 +13,7 @@ use hpalite::polling::credentials::{
 use hpalite::polling::env::{Container, DataKind, EnvFrom, EnvValue, EnvVar};
 use hpalite::scaling::event::{Credentials, EnvTarget, ErrorClass};
 use hpalite::scaling::model::{ApiGroup, AuthenticationKey, AuthenticationKind, Gvkr, ParameterSource, UnixMillis};
+use hpalite::sources::pods::Pod;
 
 /// The existing objects, and the look-ups so far.
 #[derive(Default)]
@@ -22,6 +23,7 @@ pub(crate) struct FakeSource {
     containers: Mutex<Option<Vec<Container>>>,
     /// By `namespace/name`.
     pub(crate) services: Mutex<BTreeMap<String, Endpoints>>,
+    pub(crate) pods: Mutex<Vec<Pod>>,
     /// The answer to look-ups instead of the objects.
     broken: Mutex<Option<FetchError>>,
     asked: Mutex<Vec<String>>,

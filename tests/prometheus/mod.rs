@@ -7,6 +7,7 @@ mod http;
 mod identity;
 mod memory;
 mod metrics_api;
+mod pods;
 pub(crate) mod poller;
 pub(crate) mod queues;
 mod reach;

@@ -24,6 +24,7 @@ pub(crate) fn asker(secrets: &Arc<FakeSource>) -> Asker {
         transport,
         resolver: Arc::new(resolver(secrets, ResolverConfig::default())),
         services: Arc::clone(secrets) as Arc<_>,
+        pods: Arc::clone(secrets) as Arc<_>,
         clock,
     }
 }

@@ -65,7 +65,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "metrics_api",
-        "encode formats polling prometheus scaling wire",
+        "encode formats polling prometheus scaling wire workers",
         "one source: what to ask a service, and how to read its answer",
     ),
     layer(
@@ -110,7 +110,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "sources",
-        "clock config encode identity kube metrics_api outbound polling prometheus queues scaling wire",
+        "clock config encode formats identity kube metrics_api outbound polling prometheus queues scaling wire workers",
         "chooses the source of a query and its credentials, for the daemon and for doctor alike",
     ),
     layer(

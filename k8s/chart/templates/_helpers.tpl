@@ -172,3 +172,8 @@ ca-dir filepath-auth-root-path leader-elect
 {{- define "hpalite.adapter" -}}
 {{- if or .Values.adapter.rules .Values.adapter.externalRules .Values.adapter.existing }}true{{ end }}
 {{- end -}}
+
+{{/* Whether custom.metrics.k8s.io leads here. */}}
+{{- define "hpalite.customMetrics" -}}
+{{- if or .Values.customMetrics (include "hpalite.adapter" .) }}true{{ end }}
+{{- end -}}

@@ -405,7 +405,7 @@ mod tests {
     }
 
     fn reading(metric: &str, reading: Reading) -> ObjectView {
-        let metrics = vec![MetricView { name: metric.into(), reading, cached: false, age_limit: None }];
+        let metrics = vec![MetricView { name: metric.into(), reading, cached: false, age_limit: None, pods: None }];
         ObjectView {
             key: key(),
             selector: (String::new(), String::new()),

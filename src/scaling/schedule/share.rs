@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::{Budgets, Limits, REST_MAX};
+use super::places::{Counts, Places};
 use crate::scaling::model::{ObjectKey, UnixMillis};
 use crate::scaling::round_robin::RoundRobin;
 
@@ -95,32 +96,6 @@ struct Lane {
     used: u64,
 }
 
-/// How many there are of each server, or of each namespace; none is not kept.
-#[derive(Debug, Default, PartialEq)]
-struct Counts(HashMap<Arc<str>, usize>);
-
-impl Counts {
-    fn of(&self, name: &Arc<str>) -> usize {
-        self.0.get(name).copied().unwrap_or_default()
-    }
-
-    fn add(&mut self, name: &Arc<str>) {
-        match self.0.get_mut(name) {
-            Some(count) => *count += 1,
-            None => drop(self.0.insert(Arc::clone(name), 1)),
-        }
-    }
-
-    fn remove(&mut self, name: &Arc<str>) {
-        if let Some(count) = self.0.get_mut(name) {
-            *count -= 1;
-            if *count == 0 {
-                self.0.remove(name);
-            }
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 struct Namespace {
     /// Objects with a poll cycle to come.
@@ -132,7 +107,8 @@ struct Namespace {
 
 #[derive(Debug)]
 pub(super) struct Shares {
-    workers: usize,
+    /// One for each worker.
+    places: Places,
     budgets: Budgets,
     /// When the first of the servers that the last look skipped may be queried again.
     free_at: Option<UnixMillis>,
@@ -145,9 +121,8 @@ pub(super) struct Shares {
     /// Lanes with waiting jobs by their server, by class.
     queues: [Counts; 2],
     flights: BTreeMap<u64, Flight>,
-    /// The polls in flight by server and by namespace.
+    /// The polls in flight by server.
     to_server: Counts,
-    of_namespace: Counts,
     /// Namespaces that may have no reason left to be kept.
     leaving: BTreeSet<Arc<str>>,
     uses: u64,
@@ -156,7 +131,7 @@ pub(super) struct Shares {
 impl Shares {
     pub(super) fn new(workers: usize, limits: Limits) -> Self {
         Self {
-            workers,
+            places: Places::new(workers),
             budgets: Budgets::new(limits),
             free_at: None,
             is_exhausted: false,
@@ -165,7 +140,6 @@ impl Shares {
             queues: Default::default(),
             flights: BTreeMap::new(),
             to_server: Counts::default(),
-            of_namespace: Counts::default(),
             leaving: BTreeSet::new(),
             uses: 0,
         }
@@ -271,8 +245,7 @@ impl Shares {
     fn look(&self, class: Class, now: UnixMillis) -> (Option<Flight>, Option<UnixMillis>) {
         let mut free_at: Option<UnixMillis> = None;
         let is_confined = class == Class::Confined;
-        let all = self.flights.len();
-        if self.order[class as usize].is_empty() || all >= self.workers {
+        if self.order[class as usize].is_empty() || self.flights.len() >= self.places.all {
             return (None, None);
         }
         let [mut to_server, mut of_namespace] = [Counts::default(), Counts::default()];
@@ -286,18 +259,16 @@ impl Shares {
         }
         let confined_max = self.share(1, 4);
         let server_max = self.budgets.limits.concurrency.unwrap_or(usize::MAX).min(self.share(3, 4));
-        let is_full = |server| self.to_server.of(server) >= server_max || to_server.of(server) >= confined_max;
+        let is_full =
+            |server: &Arc<str>| self.to_server.of(server) >= server_max || to_server.of(server) >= confined_max;
         // Usually all wait for one server. If it is full, nobody has to be looked at, however many they are.
         if self.queues[class as usize].0.keys().all(is_full) {
             return (None, None);
         }
-        // With fewer than four workers there is nothing to reserve.
-        let is_reserve = all >= self.workers - self.workers / 4;
-        let namespace_max = if self.namespaces.len() > 1 { self.share(1, 2) } else { self.share(3, 4) };
         for name in self.order[class as usize].iter() {
-            let here = self.of_namespace.of(name);
-            if here >= namespace_max
-                || (is_reserve && (is_confined || here > 0))
+            let here = self.places.of_namespace.of(name);
+            if !self.places.has_room(name, self.namespaces.len() < 2)
+                || (is_confined && self.places.is_reserve())
                 || of_namespace.of(name) >= confined_max
             {
                 continue;
@@ -331,7 +302,7 @@ impl Shares {
 
     /// Returns a part of the workers, at least one.
     fn share(&self, part: usize, of: usize) -> usize {
-        (self.workers * part / of).max(1)
+        self.places.share(part, of)
     }
 
     /// Judges by the present state of its lane.
@@ -342,7 +313,7 @@ impl Shares {
 
     pub(super) fn begin(&mut self, id: u64, flight: Flight) {
         self.to_server.add(&flight.server);
-        self.of_namespace.add(&flight.object.namespace);
+        self.places.take(&flight.object.namespace);
         self.flights.insert(id, flight);
     }
 
@@ -352,7 +323,7 @@ impl Shares {
         };
         self.is_exhausted = false;
         self.to_server.remove(&flight.server);
-        self.of_namespace.remove(&flight.object.namespace);
+        self.places.give_back(&flight.object.namespace);
         let name = &flight.object.namespace;
         self.leaving.insert(Arc::clone(name));
         let standing = match conduct {
@@ -422,7 +393,7 @@ impl Shares {
     /// Forgets namespaces that have no objects left.
     pub(super) fn tidy(&mut self) {
         for name in std::mem::take(&mut self.leaving) {
-            let is_out = self.of_namespace.of(&name) > 0;
+            let is_out = self.places.of_namespace.of(&name) > 0;
             let is_left = |known: &Namespace| known.expected == 0 && known.order.iter().all(RoundRobin::is_empty);
             if !is_out && self.namespaces.get(&name).is_some_and(is_left) {
                 self.namespaces.remove(&name);
@@ -454,7 +425,10 @@ impl Shares {
             counts
         };
         assert_eq!(self.to_server, counted(&mut self.flights.values().map(|flight| &flight.server)));
-        assert_eq!(self.of_namespace, counted(&mut self.flights.values().map(|flight| &flight.object.namespace)));
+        assert_eq!(
+            self.places.of_namespace,
+            counted(&mut self.flights.values().map(|flight| &flight.object.namespace))
+        );
         for class in CLASSES.map(|class| class as usize) {
             let mut waiting = self.namespaces.values().flat_map(|namespace| namespace.order[class].iter());
             assert_eq!(self.queues[class], counted(&mut waiting));

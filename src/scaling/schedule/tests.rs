@@ -404,6 +404,45 @@ fn a_server_is_asked_no_more_at_once_than_it_may() {
 }
 
 #[test]
+fn requests_of_others_count_within_the_same_limits() {
+    let mut schedule = trusted(Limits { rate: None, concurrency: Some(2) }, 1);
+    for number in 0..4 {
+        schedule.line_up(number, of("readers", 1), "a".into());
+    }
+    assert_eq!(schedule.load(), (1, 0), "they are no polls");
+    let jobs = schedule.dispatch(T0);
+    assert_eq!((jobs.len(), schedule.take_turns().as_slice()), (1, &[0][..]), "two at once, each namespace in turn");
+    schedule.finish(jobs[0].id, PROMPT, T0);
+    schedule.dispatch(T0);
+    assert_eq!(schedule.take_turns(), [1]);
+    assert_eq!(schedule.load(), (0, 0));
+    // One that is not wanted any more leaves the queue, and one that ends makes room.
+    schedule.end_turn(2, Conduct::Unasked, T0);
+    schedule.dispatch(T0);
+    assert!(schedule.take_turns().is_empty());
+    schedule.end_turn(0, Conduct::Answered(Duration::from_secs(9)), T0);
+    schedule.dispatch(T0);
+    assert!(schedule.take_turns().is_empty(), "a slow server gets one at a time from whom it was slow for");
+    schedule.end_turn(1, PROMPT, T0);
+    schedule.dispatch(T0);
+    assert_eq!(schedule.take_turns(), [3]);
+    schedule.check();
+    schedule.end_turn(3, PROMPT, T0);
+    // The rate counts them, too.
+    let mut schedule = trusted(Limits { rate: Some(2.0), concurrency: None }, 0);
+    (0..9).for_each(|number| schedule.line_up(number, of("readers", 1), "a".into()));
+    let mut begun = 0;
+    for _ in 0..9 {
+        schedule.dispatch(T0);
+        for number in schedule.take_turns() {
+            begun += 1;
+            schedule.end_turn(number, PROMPT, T0);
+        }
+    }
+    assert_eq!(begun, 2, "the burst of a second, of which the first query was one");
+}
+
+#[test]
 fn a_server_that_asks_for_rest_gets_it_from_the_tenant_it_asked() {
     let mut schedule = trusted(Limits::default(), 3);
     let jobs = schedule.dispatch(T0);

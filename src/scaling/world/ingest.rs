@@ -43,6 +43,8 @@ impl World {
                 self.pods_selected(&namespace, &selection, count);
             }
             Event::MetricRead(key) => self.with(&key, |object, work| object.metric_read(work)),
+            Event::TurnWanted { number, object, server } => self.schedule.line_up(number, object, server),
+            Event::TurnEnded { number, conduct } => self.schedule.end_turn(number, conduct, now),
             Event::Restored(states) => self.restored(states),
             Event::Leading => self.lead(now),
             Event::HistoryRenewed => self.record_anew(),
@@ -148,12 +150,16 @@ impl World {
     /// Gives a version of an HPA's annotations its number, since the API server counts none, and keeps what did not
     /// change: an HPA is seen again whenever its status changes.
     fn number_annotations(&self, spec: &mut ScaledObject) {
-        let Some(ScaledObject { definition, asked, spec_json, generation, .. }) =
+        let Some(ScaledObject { definition, asked, per_replica, spec_json, generation, .. }) =
             self.objects.get(&spec.key).map(|object| &object.spec)
         else {
             return;
         };
-        if spec.definition == *definition && spec.asked == *asked && spec.spec_json == *spec_json {
+        if spec.definition == *definition
+            && spec.asked == *asked
+            && spec.per_replica == *per_replica
+            && spec.spec_json == *spec_json
+        {
             spec.definition.clone_from(definition);
             spec.asked = Arc::clone(asked);
             spec.spec_json = Arc::clone(spec_json);
@@ -513,7 +519,10 @@ impl World {
             if is_from_before {
                 self.with(&key, |object, work| object.poll_again(index, work));
             } else {
-                self.with(&key, |object, work| object.receive_answer(index, answer, asked_at, done.latency, work));
+                self.with(&key, |object, work| {
+                    object.keep_pods(index, &done.pods);
+                    object.receive_answer(index, answer, asked_at, done.latency, work);
+                });
             }
         }
     }

@@ -178,6 +178,7 @@ impl World {
         }
         let jobs = self.schedule.dispatch(now);
         self.outbox.commands.extend(jobs.into_iter().map(Command::Poll));
+        self.outbox.commands.extend(self.schedule.take_turns().into_iter().map(Command::Turn));
         std::mem::take(&mut self.outbox.commands)
     }
 

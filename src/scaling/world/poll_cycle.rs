@@ -12,7 +12,7 @@ use crate::scaling::decision::{DecidedTrigger, Decision};
 use crate::scaling::event::{
     Answer, Command, Credentials, ErrorClass, KubeEvent, PollError, Record, ScaleTarget, WriteKind,
 };
-use crate::scaling::model::{MetricType, ObjectKey, Query, Source, Trigger, UnixMillis};
+use crate::scaling::model::{MetricType, ObjectKey, PodValues, Query, Source, Trigger, UnixMillis};
 use crate::scaling::object::{Object, PollCycle, Verdict};
 use crate::scaling::reason::Reason;
 use crate::scaling::recommend;
@@ -172,6 +172,18 @@ impl Object {
             self.compose(work);
         }
         self.publish(work);
+    }
+
+    /// Keeps what each pod answered, for the view that follows from the answer. While none answers, the last ones show
+    /// whose pods they are.
+    pub(super) fn keep_pods(&mut self, index: u16, pods: &Option<Arc<PodValues>>) {
+        let position = self
+            .polled_definition
+            .as_ref()
+            .and_then(|definition| definition.triggers.iter().position(|trigger| trigger.index == index));
+        if let (Some(state), Some(_)) = (position.and_then(|at| self.triggers.get_mut(at)), pods) {
+            state.pods.clone_from(pods);
+        }
     }
 
     /// Updates the state of a trigger with an answer, and records the sample.

@@ -12,8 +12,8 @@ use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
 use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, Drift, ObservedHpa, Owner};
 use crate::scaling::model::{
-    ApiGroup, Condition, ConditionKind, ConditionStatus, FINALIZERS, Invalid, Pause, ScaledObject, Status, Step,
-    Trigger, UnixMillis,
+    ApiGroup, Condition, ConditionKind, ConditionStatus, Contradiction, FINALIZERS, Invalid, Pause, ScaledObject,
+    Status, Step, UnixMillis,
 };
 use crate::scaling::object::{Object, Verdict, scaling_active};
 use crate::scaling::target::Target;
@@ -151,23 +151,14 @@ impl Object {
     /// Why a metric of this HPA cannot be served: an older HPA of the namespace asks by the same name and selector for
     /// something else, and a read does not say which HPA it is for.
     fn contradiction(&self, work: &Work<'_>) -> Option<String> {
-        let mine = self.definition()?;
         let age = |spec: &ScaledObject| (spec.created_at, Arc::clone(&spec.key.name));
         for (position, asked) in self.spec.asked.iter().enumerate() {
             for key in work.others.by_asked.get(&(Arc::clone(&self.spec.key.namespace), asked.clone())) {
                 let Some(other) = work.others.get(key).filter(|other| age(&other.spec) < age(&self.spec)) else {
                     continue;
                 };
-                let theirs = other.spec.asked.iter().position(|one| one == asked).zip(other.definition());
-                let theirs = theirs.and_then(|(at, definition)| definition.triggers.get(at));
-                let is_same =
-                    |one: &Trigger, two: &Trigger| one.source == two.source && one.authentication == two.authentication;
-                if theirs.zip(mine.triggers.get(position)).is_some_and(|(one, two)| !is_same(one, two)) {
-                    return Some(format!(
-                        "spec.metrics: the HPA {} asks for another query by {asked}, and reads of the two cannot be told \
-                         apart (give this metric another name, or its selector another label)",
-                        other.spec.key.name
-                    ));
+                if let Some(Contradiction { message, fix }) = self.spec.contradiction(position, &other.spec) {
+                    return Some(format!("spec.metrics: {message} ({fix})"));
                 }
             }
         }

@@ -99,7 +99,7 @@ fn metric(metric: &HpaMetric) -> Option<api::MetricSpec> {
                 target: metric_target(*target, quantity::short_text),
             });
         }
-        HpaMetric::Other(_) => return None,
+        HpaMetric::Object { .. } | HpaMetric::Pods { .. } | HpaMetric::Other(_) => return None,
     }
     Some(spec)
 }

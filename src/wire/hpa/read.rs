@@ -5,7 +5,7 @@
 //! `HorizontalPodAutoscaler`, which also keeps the managed fields and the whole status, it takes 141 and 20 KB, 1.4 times
 //! the CPU, and its readers some more pages of the binary. The types would save the 100 lines of structs below.
 //!
-//! Metrics that hpalite never sets become [`HpaMetric::Other`], so that they compare as different.
+//! Metrics that hpalite never sets or answers become [`HpaMetric::Other`], so that they compare as different.
 
 use litemap::LiteMap;
 
@@ -16,7 +16,7 @@ use super::super::metadata::{Metadata, Unreadable, exact, exact_map, or_default}
 use super::super::quantity::{canonical, parse_milli};
 use crate::scaling::hpa::{HpaMetric, ObservedHpa, OwnerRef};
 use crate::scaling::model::MetricTarget;
-use crate::scaling::model::{Behavior, ScalingPolicy, ScalingRules, TargetRef};
+use crate::scaling::model::{Behavior, Described, ScalingPolicy, ScalingRules, TargetRef};
 
 /// Reads an HPA from the API server's JSON.
 ///
@@ -67,6 +67,8 @@ struct WireMetric {
     #[serde(rename = "type")]
     kind: String,
     external: Option<WireExternal>,
+    object: Option<WireObject>,
+    pods: Option<WireExternal>,
     resource: Option<WireResource>,
     container_resource: Option<WireResource>,
 }
@@ -74,6 +76,14 @@ struct WireMetric {
 #[derive(Deserialize)]
 struct WireExternal {
     metric: WireIdentifier,
+    target: WireMetricTarget,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireObject {
+    metric: WireIdentifier,
+    described_object: WireTarget,
     target: WireMetricTarget,
 }
 
@@ -200,7 +210,7 @@ impl WireHpa {
 
 impl WireMetric {
     fn into_model(self) -> HpaMetric {
-        let Self { kind, external, resource, container_resource } = self;
+        let Self { kind, external, object, pods, resource, container_resource } = self;
         let read = match (&*kind, external, resource, container_resource) {
             ("External", Some(external), ..) if external.metric.selector.match_expressions.is_empty() => {
                 external.target.into_model().map(|target| HpaMetric::External {
@@ -209,6 +219,11 @@ impl WireMetric {
                     target,
                 })
             }
+            ("Object", ..) => object.and_then(WireObject::into_model),
+            ("Pods", ..) => pods.filter(|pods| pods.metric.selector.match_expressions.is_empty()).and_then(|pods| {
+                let (name, match_labels) = (pods.metric.name, exact_map(pods.metric.selector.match_labels));
+                pods.target.into_model().map(|target| HpaMetric::Pods { name, match_labels, target })
+            }),
             ("Resource", _, Some(resource), _) => {
                 resource.target.into_model().map(|target| HpaMetric::Resource { name: resource.name, target })
             }
@@ -218,6 +233,19 @@ impl WireMetric {
             _ => None,
         };
         read.unwrap_or(HpaMetric::Other(kind))
+    }
+}
+
+impl WireObject {
+    fn into_model(self) -> Option<HpaMetric> {
+        let Self { metric, described_object: WireTarget { api_version, kind, name }, target } = self;
+        let is_exact = metric.selector.match_expressions.is_empty();
+        target.into_model().filter(|_| is_exact).map(|target| HpaMetric::Object {
+            name: metric.name,
+            match_labels: exact_map(metric.selector.match_labels),
+            described: Described { api_version, kind, name },
+            target,
+        })
     }
 }
 
@@ -289,7 +317,11 @@ mod tests {
                 external(MetricTarget::Value(1_000_000)),
                 HpaMetric::Other("External".to_owned()),
                 HpaMetric::Resource { name: "cpu".to_owned(), target: MetricTarget::Utilization(60) },
-                HpaMetric::Other("Pods".to_owned()),
+                HpaMetric::Pods {
+                    name: "p".to_owned(),
+                    match_labels: LiteMap::new(),
+                    target: MetricTarget::AverageValue(1000),
+                },
             ]
         );
         let down = hpa.behavior.and_then(|behavior| behavior.scale_down).expect("is there");

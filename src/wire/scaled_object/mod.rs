@@ -112,6 +112,7 @@ pub fn from_value(group: ApiGroup, mut object: Value, servers: &Servers) -> Resu
         is_shadow: annotations.is_shadow,
         transfer_hpa_ownership: annotations.transfer_hpa_ownership,
         asked: Arc::default(),
+        per_replica: Vec::new(),
         scales_to_zero: false,
         restore_to_original: spec.restore_to_original,
         spec_json: spec_json.into(),

@@ -206,7 +206,7 @@ fn row_20_paths() {
         format!("{inside}/"),
         inside.clone(),
         "/apis/external.metrics.k8s.io/v1/namespaces/a/b".to_owned(),
-        "/apis/custom.metrics.k8s.io".to_owned(),
+        "/apis/custom.metrics.k8s.io/v1".to_owned(),
         "//apis".to_owned(),
         "/apis/external.metrics.k8s.io/v1beta1/../v1beta1".to_owned(),
     ] {

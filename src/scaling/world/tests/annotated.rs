@@ -91,6 +91,48 @@ fn an_annotated_hpa_is_asked_for_recorded_and_left_alone() {
     assert_eq!(rig.replicas("web"), 4);
 }
 
+/// The same HPA with an Object metric of a Service, whose value may be shared out among the replicas.
+fn of_service(name: &str, annotations: &[(&str, &str)]) -> Value {
+    let mut object = hpa(name, annotations);
+    object["metadata"]["annotations"] = json!({ "metric-config.object.rps.prometheus/query": "load" });
+    for (key, value) in annotations {
+        object["metadata"]["annotations"][*key] = json!(value);
+    }
+    object["spec"]["metrics"] = json!([{"type": "Object", "object": {
+        "metric": {"name": "rps"}, "target": {"type": "Value", "value": "10"},
+        "describedObject": {"apiVersion": "v1", "kind": "Service", "name": "front"}}}]);
+    object
+}
+
+#[test]
+fn a_metric_per_replica_is_shared_out_among_the_replicas_there_are() {
+    let per_replica = ("metric-config.object.rps.prometheus/per-replica", "true");
+    let mut rig = rig(&of_service("api", &[per_replica]), 60.0);
+    let value = |rig: &Rig| match view(rig, "api").metrics[0].reading {
+        Reading::Value { value, .. } => value,
+        ref other => panic!("{other:?}"),
+    };
+    for (replicas, share) in [(4, 15.0), (6, 10.0), (0, 60.0)] {
+        rig.set_replicas("api", replicas);
+        rig.seconds(5);
+        assert_eq!(value(&rig), share, "{replicas}");
+    }
+    let whole = |record: &&Record| format!("{record:?}").contains("Value(60.0)");
+    assert!(rig.records.iter().any(|record| whole(&record)), "the history has what was answered");
+    // Another HPA that reads the whole of the same is in conflict with it, and the same metric of an other object is not.
+    rig.cluster.put_workload(&deployment(), workload("late", 1));
+    let mut late = of_service("late", &[]);
+    late["metadata"]["creationTimestamp"] = json!("1970-01-01T00:01:00Z");
+    put(&mut rig.cluster, &late);
+    rig.seconds(5);
+    let error = view(&rig, "late").error.clone().unwrap_or_default();
+    assert!(error.contains("the HPA api asks for another query by rps{} of Service front"), "{error}");
+    late["spec"]["metrics"][0]["object"]["describedObject"]["name"] = json!("back");
+    put(&mut rig.cluster, &late);
+    rig.seconds(5);
+    assert_eq!(view(&rig, "late").error, None);
+}
+
 #[test]
 fn it_is_asked_at_its_own_interval_and_a_new_status_changes_nothing() {
     let interval = ("metric-config.external.rps.prometheus/interval", "20s");

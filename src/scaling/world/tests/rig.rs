@@ -294,6 +294,7 @@ impl Rig {
                     self.later(30, Item::Event(Event::PodsSelected { namespace, selection, count }));
                 }
             }
+            Command::Turn(_) => {}
             Command::Emit(event) => self.events.push(event),
             Command::Record(record) => self.records.push(record),
             Command::Publish(key, Some(view)) => {
@@ -417,6 +418,7 @@ impl Rig {
                             answer,
                             split,
                             rest: None,
+                            pods: None,
                         }]));
                     }
                     Item::Event(event) => {

@@ -196,6 +196,7 @@ fn a_step_of_the_clock_moves_an_answer_once() {
             answer,
             split: None,
             rest: None,
+            pods: None,
         };
         rig.step(Event::Polled(vec![done]));
         rig.step_clock(step);
