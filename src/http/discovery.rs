@@ -2,10 +2,11 @@
 //!
 //! Pure: fixed documents that need no lock, no cluster and no Prometheus, because a kube-apiserver that cannot read
 //! them finishes no deletion of a namespace. One fixed resource is listed: an empty list confuses clients, and a list
-//! of all metrics would invalidate every client's discovery cache. Only the documents of `custom.metrics.k8s.io` itself,
-//! which no client reads on its own, list the metrics of objects that are known, as those of prometheus-adapter do.
+//! of all metrics would invalidate every client's discovery cache. Only the documents of a group and version, which no
+//! client reads on its own, list metrics of objects and those of other adapters, as prometheus-adapter does.
 
 use super::negotiate::{self, Form};
+use super::others::Names;
 use super::{Body, JSON, Request, Response};
 
 /// Group and version that are always served.
@@ -31,14 +32,30 @@ const OPENAPI_V3: &str = include_str!("openapi-v3.json");
 /// The path of the group's OpenAPI v3 document, which the index lists with the hash of its content.
 const OPENAPI_V3_PATH: &str = "/openapi/v3/apis/external.metrics.k8s.io/v1beta1";
 
+/// What is served beside what always is.
+#[derive(Clone, Copy)]
+pub struct Served<'a> {
+    /// Whether `custom.metrics.k8s.io` is.
+    pub custom: bool,
+    /// Returns its metrics.
+    pub objects: &'a dyn Fn() -> Listed,
+    /// Returns external metrics that other adapters list.
+    pub external: &'a dyn Fn() -> Names,
+}
+
+impl Served<'static> {
+    /// Nothing.
+    pub const NOTHING: Self = Self { custom: false, objects: &Listed::default, external: &Names::default };
+}
+
 /// Metrics of objects, as in `pods/http_requests`, and whether their objects are in namespaces.
 pub type Listed = std::sync::Arc<[(String, bool)]>;
 
 const CUSTOM: &str = "/apis/custom.metrics.k8s.io";
 
-/// Answers a GET of one of the documents; None for every other path. One trailing slash is ignored. With `custom`,
-/// `custom.metrics.k8s.io` is served too, and `listed` returns its metrics.
-pub fn answer(request: &Request, custom: bool, listed: &dyn Fn() -> Option<Listed>) -> Option<Response> {
+/// Answers a GET of one of the documents; None for every other path. One trailing slash is ignored.
+pub fn answer(request: &Request, served: &Served<'_>) -> Option<Response> {
+    let custom = served.custom;
     let path = match request.path.strip_suffix('/') {
         Some(path) if !path.is_empty() => path,
         _ => request.path.as_str(),
@@ -46,10 +63,10 @@ pub fn answer(request: &Request, custom: bool, listed: &dyn Fn() -> Option<Liste
     let document: Body = match path {
         "/apis" => return Some(apis(request, custom)),
         CUSTOM if custom => CUSTOM_GROUP_DOCUMENT.into(),
-        "/apis/custom.metrics.k8s.io/v1beta1" if custom => resources("v1beta1", &listed().unwrap_or_default()).into(),
-        "/apis/custom.metrics.k8s.io/v1beta2" if custom => resources("v1beta2", &listed().unwrap_or_default()).into(),
+        "/apis/custom.metrics.k8s.io/v1beta1" if custom => resources("v1beta1", &(served.objects)()).into(),
+        "/apis/custom.metrics.k8s.io/v1beta2" if custom => resources("v1beta2", &(served.objects)()).into(),
         "/apis/external.metrics.k8s.io" => GROUP_DOCUMENT.into(),
-        "/apis/external.metrics.k8s.io/v1beta1" => RESOURCES.into(),
+        "/apis/external.metrics.k8s.io/v1beta1" => external(&(served.external)()),
         "/openapi/v2" => OPENAPI_V2.into(),
         "/openapi/v3" => openapi_index().into(),
         OPENAPI_V3_PATH => OPENAPI_V3.into(),
@@ -78,6 +95,21 @@ pub fn is_document(path: &str) -> bool {
             | OPENAPI_V3_PATH
             | "/version"
     )
+}
+
+/// Lists the one resource that stands for our own metrics, and those that other adapters list.
+fn external(others: &[String]) -> Body {
+    if others.is_empty() {
+        return RESOURCES.into();
+    }
+    let resource = |name: &String| {
+        let name = serde_json::Value::from(name.as_str());
+        format!(
+            r#",{{"name":{name},"singularName":"","namespaced":true,"kind":"ExternalMetricValueList","verbs":["get"]}}"#
+        )
+    };
+    let listed: String = others.iter().map(resource).collect();
+    RESOURCES.strip_suffix("]}").map_or(RESOURCES.into(), |before| format!("{before}{listed}]}}").into())
 }
 
 /// Lists metrics of objects.
@@ -147,7 +179,7 @@ mod tests {
     use crate::http::testing::request;
 
     fn get(path: &str, headers: &[(&str, &str)]) -> Response {
-        answer(&request("GET", path, headers), false, &|| None).unwrap_or_else(|| panic!("no document at {path}"))
+        answer(&request("GET", path, headers), &Served::NOTHING).unwrap_or_else(|| panic!("no document at {path}"))
     }
 
     fn json(response: &Response) -> serde_json::Value {
@@ -232,8 +264,9 @@ mod tests {
 
     #[test]
     fn custom_metrics_are_described_where_they_are_served() {
-        let listed = || Some([("pods/http_requests".to_owned(), true), ("nodes/load".to_owned(), false)].into());
-        let get = |path: &str, headers: &[(&str, &str)]| answer(&request("GET", path, headers), true, &listed).unwrap();
+        let objects = || Listed::from([("pods/http_requests".to_owned(), true), ("nodes/load".to_owned(), false)]);
+        let served = Served { custom: true, objects: &objects, ..Served::NOTHING };
+        let get = |path: &str, headers: &[(&str, &str)]| answer(&request("GET", path, headers), &served).unwrap();
         let aggregated = json(&get("/apis", &[V2]));
         let groups = json(&get("/apis", &[]));
         for (at, group) in ["external.metrics.k8s.io", "custom.metrics.k8s.io"].into_iter().enumerate() {
@@ -241,7 +274,7 @@ mod tests {
             assert_eq!(groups["groups"][at]["name"], group);
         }
         // What is always served is described in the same words.
-        let alone = json(&super::answer(&request("GET", "/apis", &[V2]), false, &listed).unwrap());
+        let alone = json(&self::get("/apis", &[V2]));
         assert_eq!(alone["items"].as_array().map(Vec::len), Some(1));
         assert_eq!(alone["items"][0], aggregated["items"][0]);
         assert_eq!(json(&get(CUSTOM, &[]))["preferredVersion"]["version"], "v1beta2");
@@ -253,14 +286,29 @@ mod tests {
                 (&document["resources"][0]["name"], &document["resources"][1]["namespaced"]),
                 (&"pods/http_requests".into(), &false.into())
             );
-            assert!(is_document(&path) && super::answer(&request("GET", &path, &[]), false, &listed).is_none());
+            assert!(is_document(&path) && answer(&request("GET", &path, &[]), &Served::NOTHING).is_none());
         }
+    }
+
+    #[test]
+    fn metrics_of_other_adapters_are_listed_beside_what_stands_for_ours() {
+        let external = || Names::from(["depth".to_owned(), "a\"b".to_owned()]);
+        let served = Served { external: &external, ..Served::NOTHING };
+        let path = "/apis/external.metrics.k8s.io/v1beta1";
+        let document = json(&answer(&request("GET", path, &[]), &served).unwrap());
+        let names: Vec<&str> =
+            document["resources"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+        assert_eq!(names, ["externalmetrics", "depth", "a\"b"]);
+        assert_eq!(document["resources"][1]["kind"], "ExternalMetricValueList");
+        // What every client reads stays the same.
+        let aggregated = answer(&request("GET", "/apis", &[V2]), &served).unwrap();
+        assert_eq!(aggregated, get("/apis", &[V2]));
     }
 
     #[test]
     fn other_paths_are_not_ours() {
         for path in ["/", "", "/api", "/apis//", "//apis", "/apis/other", "/openapi", "/openapi/v3/x"] {
-            assert_eq!(answer(&request("GET", path, &[]), true, &|| None), None, "{path}");
+            assert_eq!(answer(&request("GET", path, &[]), &Served { custom: true, ..Served::NOTHING }), None, "{path}");
             assert!(!is_document(path), "{path}");
         }
     }

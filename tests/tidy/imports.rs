@@ -109,6 +109,11 @@ const LAYERS: &[Layer] = &[
         "answers the API's reads by rules: it asks Prometheus and the API server, and knows no ScaledObject",
     ),
     layer(
+        "forward",
+        "config encode http polling scaling telemetry wire",
+        "answers the API's reads as another adapter does: it knows neither objects nor rules",
+    ),
+    layer(
         "sources",
         "clock config encode identity kube metrics_api outbound polling prometheus queues scaling wire",
         "chooses the source of a query and its credentials, for the daemon and for doctor alike",
@@ -120,12 +125,13 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "daemon",
-        "adapter clock config encode http kube logfmt outbound polling scaling sources store telemetry ui wire workers",
+        "adapter clock config encode forward http kube logfmt outbound polling scaling sources store telemetry ui wire \
+         workers",
         "ties the parts together; only the command line stands above it",
     ),
     layer(
         "cli",
-        "check config daemon doctor explain history kube logfmt migration outbound plugin replay scaling status store tls wire",
+        "check config daemon doctor explain formats history kube logfmt migration outbound plugin replay scaling status store tls wire",
         "reads flags and starts a command; nobody below needs to know of flags",
     ),
 ];
