@@ -120,7 +120,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "doctor",
-        "config encode http kube rights scaling sources store tls unserved wire",
+        "config encode forward http kube rights scaling sources store tls unserved wire",
         "a command beside the daemon: it must work where no daemon runs",
     ),
     layer(
