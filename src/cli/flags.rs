@@ -467,13 +467,20 @@ pub(super) const DOCTOR: Subcommand = Subcommand {
 pub(super) const TAKEOVER: Subcommand = Subcommand {
     name: "takeover",
     operand: None,
-    about: "let the APIService route to hpalite where KEDA or another adapter has it, once hpalite is ready and KEDA's \
-            operator is scaled to 0; what was there is put back if metrics cannot be read then",
+    about: "let the APIServices route to hpalite where KEDA, prometheus-adapter, kube-metrics-adapter or another has them, \
+            once hpalite is ready and KEDA's operator is scaled to 0; what was there is put back if metrics that HPAs could \
+            read before cannot be read then",
     flags: &[
         KUBECONFIG,
         CONTEXT,
         SERVICE,
         APISERVICE,
+        flag(
+            "metrics",
+            Takes::OneOf(&["external", "custom", "both"]),
+            "whose APIServices: of external metrics, of metrics of pods and other objects, or of both",
+        )
+        .default("external"),
         MOVE_TIMEOUT,
         switch("force", "although KEDA's operator runs"),
         switch("leave-unserved", "although objects of KEDA are there that hpalite does not run, such as ScaledJobs"),

@@ -99,7 +99,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "migration",
-        "clock kube rights scaling unserved wire",
+        "clock encode kube rights scaling unserved wire",
         "a command beside the daemon, which needs the API server alone",
     ),
     layer("config", "kube logfmt outbound scaling store tls wire", "the settings of a daemon, for all that need them"),
