@@ -1,6 +1,7 @@
 //! Checks HPAs that ask for metrics by annotations, and so have no status of ours.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ impl Doctor<'_> {
             let mut read = annotated::read(&observed, &self.subject.config.servers)?.object;
             let is_target =
                 |gvkr: &Gvkr| gvkr.kind == read.target.kind && gvkr.api_version() == read.target.api_version;
-            read.status.scale_target_gvkr = watched_workloads().into_iter().find(is_target);
+            read.status.scale_target_gvkr = watched_workloads().into_iter().find(is_target).map(Arc::new);
             Some((object.clone(), read))
         };
         let mut found: Vec<(Value, ScaledObject)> = items(&list, "/items").iter().filter_map(read).collect();

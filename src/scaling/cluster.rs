@@ -217,7 +217,7 @@ impl Cluster {
             }
             WriteKind::Scale { target, from, to } => {
                 let namespace = write.object.namespace.to_string();
-                let id = (target.gvkr.clone(), namespace, target.name.clone());
+                let id = (Gvkr::clone(&target.gvkr), namespace, target.name.clone());
                 let Some(mut workload) = self.workloads.get(&id).cloned() else {
                     return Err(error(WriteErrorKind::NotFound, "target not found"));
                 };

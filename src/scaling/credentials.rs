@@ -17,11 +17,11 @@ impl Credentials {
         object: &ObjectKey,
         trigger: &Trigger,
         find: impl FnOnce(&AuthenticationKey) -> Option<&'a Authentication>,
-        target: impl FnOnce() -> Option<(&'a ScaledObject, Gvkr)>,
+        target: impl FnOnce() -> Option<(&'a ScaledObject, Arc<Gvkr>)>,
     ) -> Result<Option<Self>, PollError> {
         let uses_env =
             |sources: &[ParameterSource]| sources.iter().any(|source| matches!(source, ParameterSource::Env { .. }));
-        let env_target = |(spec, gvkr): (&ScaledObject, Gvkr)| EnvTarget {
+        let env_target = |(spec, gvkr): (&ScaledObject, Arc<Gvkr>)| EnvTarget {
             gvkr,
             namespace: object.namespace.to_string(),
             name: spec.target.name.clone(),

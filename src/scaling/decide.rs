@@ -279,8 +279,8 @@ mod tests {
                 decision.reason.id(),
                 (decision.to != decision.from).then_some(decision.to),
                 decision.renews_cooldown(),
-                (ready.status.name(), ready.reason.as_str()),
-                active.as_ref().map(|c| (c.status.name(), c.reason.as_str())),
+                (ready.status.name(), &*ready.reason),
+                active.as_ref().map(|c| (c.status.name(), &*c.reason)),
             );
             assert_eq!(seen, (row.reason, row.scale_to, row.touch, row.ready, row.active), "row: {}", row.name);
         }

@@ -174,11 +174,15 @@ impl Decision {
 
     #[must_use]
     pub fn ready(&self) -> Condition {
-        let unreadable;
         let (status, reason, message) = match &self.reason {
             Reason::TargetUnreadable { error } => {
-                unreadable = format!("Error getting current replicas count for ScaleTarget: {error}");
-                (ConditionStatus::False, "ErrorGettingCurrentReplicas", unreadable.as_str())
+                let message = format!("Error getting current replicas count for ScaleTarget: {error}");
+                return Condition::new(
+                    ConditionKind::Ready,
+                    ConditionStatus::False,
+                    "ErrorGettingCurrentReplicas",
+                    message,
+                );
             }
             Reason::Paused | Reason::PausedAtReplicas => {
                 (ConditionStatus::True, READY_REASON, "ScaledObject is paused")

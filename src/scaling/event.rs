@@ -171,7 +171,7 @@ pub struct Credentials {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EnvTarget {
-    pub gvkr: Gvkr,
+    pub gvkr: Arc<Gvkr>,
     pub namespace: String,
     pub name: String,
     pub container: Option<String>,
@@ -250,7 +250,7 @@ pub enum WriteKind {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScaleTarget {
-    pub gvkr: Gvkr,
+    pub gvkr: Arc<Gvkr>,
     pub name: String,
 }
 

@@ -122,11 +122,6 @@ impl ObservedHpa {
     }
 }
 
-/// Annotations that other tools set on the ScaledObject for their own use. On the HPA they would make pruning tools
-/// believe that they may delete it.
-const ANNOTATIONS_NOT_COPIED: &[&str] =
-    &["kubectl.kubernetes.io/last-applied-configuration", "argocd.argoproj.io/tracking-id"];
-
 /// Returns the HPA for one object. `gvkr` is the resolved kind of its target.
 #[must_use]
 pub fn desired(object: &ScaledObject, definition: &Definition, gvkr: &Gvkr, version: &str) -> DesiredHpa {
@@ -138,17 +133,11 @@ pub fn desired(object: &ScaledObject, definition: &Definition, gvkr: &Gvkr, vers
     ]);
     let copied = object.labels.iter().filter(|(key, _)| !definition.excluded_labels.contains(key));
     labels.extend(copied.map(|(key, value)| (key.clone(), value.clone())));
-    let annotations = object
-        .annotations
-        .iter()
-        .filter(|(key, _)| !ANNOTATIONS_NOT_COPIED.contains(&key.as_str()))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
     DesiredHpa {
         namespace: object.key.namespace.to_string(),
         name: definition.hpa_name.clone(),
         labels,
-        annotations,
+        annotations: object.annotations.clone(),
         owner: Owner::of(object),
         min_replicas: definition.min().max(1),
         max_replicas: definition.max_replicas,
@@ -410,15 +399,12 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_merged_and_tool_annotations_left_behind() {
+    fn labels_are_merged_and_annotations_copied() {
         let mut definition = definition();
         definition.excluded_labels = vec!["secret".to_owned()];
         let mut object = scaled_object(definition);
         object.labels.extend([("team".to_owned(), "a".to_owned()), ("secret".to_owned(), "b".to_owned())]);
-        object.annotations.extend([
-            ("note".to_owned(), "x".to_owned()),
-            ("kubectl.kubernetes.io/last-applied-configuration".to_owned(), "{}".to_owned()),
-        ]);
+        object.annotations.insert("note".to_owned(), "x".to_owned());
         let hpa = wanted(&object);
         assert_eq!(hpa.labels.get("team").map(String::as_str), Some("a"));
         assert_eq!(hpa.labels.get("secret"), None);

@@ -3,6 +3,7 @@
 //! These types are used by every other module. They are pure data: no clock, no I/O, no serde. [`crate::wire`] converts
 //! them from and to JSON.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use litemap::LiteMap;
 
 use super::allowed::Allowed;
+use super::fingerprint;
 use super::formula::Formula;
 pub use super::identity::{AzureCloud, PodIdentity};
 pub use super::kafka::{KafkaSource, LagRules, Sasl};
@@ -67,18 +69,73 @@ impl ApiGroup {
     }
 }
 
-/// Identity of an object within the cluster. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectKey {
+/// Identity of an object within the cluster. Cheap to clone, to compare with its own copies, and to hash, since every
+/// index of the core is by it.
+#[derive(Clone)]
+pub struct ObjectKey(Arc<Identity>);
+
+/// The parts of an [`ObjectKey`].
+#[derive(Debug)]
+pub struct Identity {
     pub namespace: Arc<str>,
     pub name: Arc<str>,
     pub group: ApiGroup,
+    /// Of the other fields, so that an index hashes a number. Whoever chooses names can make few of them equal: indexes
+    /// have keys of their own for the rest.
+    fingerprint: u64,
 }
 
 impl ObjectKey {
     #[must_use]
     pub fn new(group: ApiGroup, namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into(), group }
+        let fingerprint = fingerprint(&(group, namespace, name));
+        Self(Arc::new(Identity { namespace: namespace.into(), name: name.into(), group, fingerprint }))
+    }
+}
+
+impl std::ops::Deref for ObjectKey {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.0
+    }
+}
+
+impl PartialEq for ObjectKey {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.fingerprint == other.fingerprint
+                && (&self.namespace, &self.name, self.group) == (&other.namespace, &other.name, other.group))
+    }
+}
+
+impl Eq for ObjectKey {}
+
+impl std::hash::Hash for ObjectKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.fingerprint);
+    }
+}
+
+impl PartialOrd for ObjectKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By namespace, name, group.
+impl Ord for ObjectKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return std::cmp::Ordering::Equal;
+        }
+        (&self.namespace, &self.name, self.group).cmp(&(&other.namespace, &other.name, other.group))
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -570,7 +627,7 @@ pub enum ParameterSource {
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Status {
     pub scale_target_kind: Option<String>,
-    pub scale_target_gvkr: Option<Gvkr>,
+    pub scale_target_gvkr: Option<Arc<Gvkr>>,
     pub original_replica_count: Option<u32>,
     /// Second resolution on the wire.
     pub last_active_at: Option<UnixMillis>,
@@ -607,8 +664,9 @@ pub struct Health {
 pub struct Condition {
     pub kind: ConditionKind,
     pub status: ConditionStatus,
-    pub reason: String,
-    pub message: String,
+    /// Most texts are the same for all objects that are well, and so are not copied for each.
+    pub reason: Cow<'static, str>,
+    pub message: Cow<'static, str>,
 }
 
 impl Condition {
@@ -616,8 +674,8 @@ impl Condition {
     pub fn new(
         kind: ConditionKind,
         status: ConditionStatus,
-        reason: impl Into<String>,
-        message: impl Into<String>,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self { kind, status, reason: reason.into(), message: message.into() }
     }

@@ -148,18 +148,18 @@ pub(super) enum Target {
     /// A read is under way.
     Reading,
     Found {
-        gvkr: Gvkr,
-        workload: Workload,
+        gvkr: Arc<Gvkr>,
+        workload: Arc<Workload>,
     },
     Failed {
-        gvkr: Option<Gvkr>,
+        gvkr: Option<Arc<Gvkr>>,
         message: String,
         note: Option<&'static str>,
     },
 }
 
 impl Target {
-    pub(super) fn gvkr(&self) -> Option<&Gvkr> {
+    pub(super) fn gvkr(&self) -> Option<&Arc<Gvkr>> {
         match self {
             Self::Found { gvkr, .. } => Some(gvkr),
             Self::Failed { gvkr, .. } => gvkr.as_ref(),
@@ -313,6 +313,8 @@ impl Object {
 
     /// Takes in a newer version of the same object.
     pub(super) fn update(&mut self, mut spec: ScaledObject) {
+        // One allocation, which the indexes share.
+        spec.key = self.spec.key.clone();
         let version = spec.resource_version.parse::<u64>().ok();
         let is_echo = matches!((version, self.written_version), (Some(seen), Some(written)) if seen < written);
         if is_echo {
@@ -321,6 +323,10 @@ impl Object {
             spec.finalizers = self.spec.finalizers.clone();
             spec.labels = self.spec.labels.clone();
             spec.resource_version = self.spec.resource_version.clone();
+        }
+        if spec.status == self.spec.status {
+            // Its texts are shared, and those that have just been read are not.
+            std::mem::swap(&mut spec.status, &mut self.spec.status);
         }
         if spec.target != self.spec.target {
             self.target_id = TargetId::of(&spec.key.namespace, &spec.target);
@@ -446,7 +452,7 @@ impl Object {
         // While an object is fully paused, its target is not checked.
         if let (Target::Found { gvkr, workload }, false) = (&self.target, self.spec.pause.is_full()) {
             status.scale_target_kind = Some(gvkr.kind_text());
-            status.scale_target_gvkr = Some(gvkr.clone());
+            status.scale_target_gvkr = Some(Arc::clone(gvkr));
             status.original_replica_count.get_or_insert(self.original_replicas.unwrap_or(workload.replicas));
             // A valid list of triggers is shown even if one of the triggers cannot be built.
             let step = self.spec.definition.as_ref().err().map(super::model::Invalid::step);
@@ -643,7 +649,7 @@ impl Object {
 
     fn is_ready_set_by_poll(&self) -> bool {
         let ready = self.spec.status.condition(ConditionKind::Ready);
-        ready.is_some_and(|ready| SET_BY_POLL.contains(&ready.reason.as_str()))
+        ready.is_some_and(|ready| SET_BY_POLL.contains(&&*ready.reason))
     }
 
     /// `None` leaves the condition as it is, since no trigger was polled yet.
@@ -714,8 +720,8 @@ fn of_hpa(conditions: &mut Vec<Condition>) {
     conditions.retain(|condition| !matches!(condition.kind, ConditionKind::Fallback | ConditionKind::Paused));
     let own = [ConditionKind::Ready, ConditionKind::Active];
     for condition in conditions.iter_mut().filter(|condition| own.contains(&condition.kind)) {
-        condition.reason = condition.reason.replace("ScaledObject", "HPA");
-        condition.message = condition.message.replace("ScaledObject", "HPA");
+        condition.reason = condition.reason.replace("ScaledObject", "HPA").into();
+        condition.message = condition.message.replace("ScaledObject", "HPA").into();
     }
 }
 
@@ -728,14 +734,10 @@ pub(super) type ScalingActive<'a> = (&'a str, &'a str, &'a str);
 /// The object's own HPA: its name, and its ScalingActive condition if it has one.
 pub(super) type OwnHpa<'a> = (&'a str, Option<ScalingActive<'a>>);
 
-/// Identity of a target, whatever version of its API names it.
+/// Identity of a target, whatever version of its API names it: namespace, group, kind and name, with what no name of
+/// Kubernetes contains between them. There are several for each object, so each is one short text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct TargetId {
-    pub(super) namespace: String,
-    group: String,
-    kind: String,
-    name: String,
-}
+pub(super) struct TargetId(Arc<str>);
 
 impl TargetId {
     pub(super) fn of(namespace: &str, target: &TargetRef) -> Self {
@@ -748,7 +750,7 @@ impl TargetId {
     }
 
     fn new(namespace: &str, group: &str, kind: &str, name: &str) -> Self {
-        Self { namespace: namespace.to_owned(), group: group.to_owned(), kind: kind.to_owned(), name: name.to_owned() }
+        Self(format!("{namespace}\0{group}\0{kind}\0{name}").into())
     }
 }
 
@@ -773,14 +775,14 @@ fn hpa_active(status: &str, reason: &str, message: &str) -> Condition {
             Condition::new(ConditionKind::HpaActive, ConditionStatus::True, "HPAActive", "HPA is actively scaling")
         }
         (_, "ScalingDisabled") => {
-            Condition::new(ConditionKind::HpaActive, ConditionStatus::True, "ScalingDisabled", message)
+            Condition::new(ConditionKind::HpaActive, ConditionStatus::True, "ScalingDisabled", message.to_owned())
         }
         (_, reason) => {
             let reason = if reason.is_empty() { "HPAMetricsUnavailable" } else { reason };
             Condition::new(
                 ConditionKind::HpaActive,
                 ConditionStatus::False,
-                reason,
+                reason.to_owned(),
                 format!("HPA is not actively scaling: {message}"),
             )
         }

@@ -32,10 +32,23 @@ const PHASE_STEP_MS: u64 = 250;
 pub type Subscriber = (ObjectKey, u16);
 
 /// What makes two polls equal: server, request and the source of the credentials.
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq)]
 struct PollKey {
     query: Query,
     credentials: Option<Credentials>,
+}
+
+/// The groups that a query may join.
+type Families = Arc<[u64]>;
+
+/// A query of an object that is polled. What follows from its text is found once, not at each poll.
+#[derive(Debug)]
+struct Registered {
+    trigger: u16,
+    /// Of the query.
+    fingerprint: u64,
+    /// Without any if it has credentials.
+    families: Families,
 }
 
 #[derive(Debug)]
@@ -44,8 +57,7 @@ struct Job {
     poll_key: PollKey,
     fingerprint: u64,
     subscribers: Vec<Subscriber>,
-    /// The groups that it may join.
-    families: Vec<u64>,
+    families: Families,
     due_at: UnixMillis,
     /// When it was dispatched; `None` while it waits.
     begun_at: Option<UnixMillis>,
@@ -77,8 +89,8 @@ pub struct Schedule {
     groups: HashMap<u64, Arc<Group>>,
     /// Groups whose members are queried singly, and until when.
     singly: BTreeMap<u64, UnixMillis>,
-    /// The fingerprint and the groups of each object's first query; `sizes` counts the objects of each group.
-    registered: HashMap<ObjectKey, (u64, Vec<u64>)>,
+    /// The queries of each object, in the order of its triggers; `sizes` counts the objects of each group, by their first.
+    registered: HashMap<ObjectKey, Box<[Registered]>>,
     sizes: HashMap<u64, usize>,
     shares: Shares,
     next_id: u64,
@@ -141,8 +153,12 @@ impl Schedule {
 
     /// Requests an answer for one trigger. Joins an equal poll that is waiting or in flight.
     pub fn ask(&mut self, subscriber: Subscriber, query: &Query, credentials: Option<Credentials>, due_at: UnixMillis) {
+        let registered = self.registered.get(&subscriber.0);
+        let registered = registered.and_then(|all| all.iter().find(|one| one.trigger == subscriber.1));
+        let of_query = registered.map_or_else(|| fingerprint(query), |known| known.fingerprint);
+        let families = registered.filter(|_| credentials.is_none()).map(|known| Arc::clone(&known.families));
+        let fingerprint = fingerprint(&(of_query, &credentials));
         let poll_key = PollKey { query: query.clone(), credentials };
-        let fingerprint = fingerprint(&poll_key);
         let known = self.asked.get(&fingerprint).copied();
         // Unequal polls may have equal hashes, if rarely, and are then asked separately.
         if let Some(id) = known
@@ -169,17 +185,17 @@ impl Schedule {
         self.shares.wait(&subscriber.0, &server, id);
         self.waiting_for.entry(subscriber.0.clone()).or_default().push(id);
         self.asked.insert(fingerprint, id);
-        let families = self.families_of(&poll_key.query, poll_key.credentials.as_ref());
+        let families = families.unwrap_or_else(|| self.families_of(&poll_key.query, poll_key.credentials.as_ref()));
         let subscribers = vec![subscriber];
         self.jobs.insert(id, Job { server, poll_key, fingerprint, subscribers, families, due_at, begun_at: None });
         self.may_be_grouped(id, true);
     }
 
     /// Returns the groups that a query may join: equal queries to the same server, except for one value.
-    fn families_of(&self, query: &Query, credentials: Option<&Credentials>) -> Vec<u64> {
-        let Query::Prometheus(source) = query else { return Vec::new() };
+    fn families_of(&self, query: &Query, credentials: Option<&Credentials>) -> Families {
+        let Query::Prometheus(source) = query else { return Families::default() };
         if !self.is_grouping {
-            return Vec::new();
+            return Families::default();
         }
         let around = fingerprint(&(PrometheusSource { query: String::new(), ..(**source).clone() }, credentials));
         Member::all(&source.query).iter().map(|member| fingerprint(&(around, member.family()))).collect()
@@ -187,7 +203,7 @@ impl Schedule {
 
     /// Adds a job to those that may join a group, or removes it.
     fn may_be_grouped(&mut self, id: u64, may: bool) {
-        for family in self.jobs.get(&id).map(|job| job.families.as_slice()).unwrap_or_default() {
+        for family in self.jobs.get(&id).map(|job| &*job.families).unwrap_or_default() {
             let waiting = self.families.entry(*family).or_default();
             if may {
                 waiting.insert(id)
@@ -363,26 +379,30 @@ impl Schedule {
         (self.jobs.len() - self.shares.in_flight() - in_groups, self.shares.in_flight())
     }
 
-    /// Registers an object that is polled from now on, its first query and whether that has credentials. If it has,
-    /// the object is not aligned with others, since it is not known yet whether their credentials are the same.
-    pub fn register(&mut self, key: &ObjectKey, first: Option<(&Query, bool)>) {
+    /// Registers an object that is polled from now on, with its triggers that ask a server: their index, their query and
+    /// whether it has credentials. A query with credentials is not aligned with others, since it is not known yet whether
+    /// their credentials are the same.
+    pub fn register<'q>(&mut self, key: &ObjectKey, queries: impl IntoIterator<Item = (u16, &'q Query, bool)>) {
         self.unregister(key);
-        let query = first.map(|(query, _)| query);
-        let open = first.filter(|(_, has_credentials)| !has_credentials);
-        let families = open.map(|(query, _)| self.families_of(query, None)).unwrap_or_default();
-        for family in &families {
+        let queries = queries.into_iter().map(|(trigger, query, has_credentials)| Registered {
+            trigger,
+            fingerprint: fingerprint(query),
+            families: if has_credentials { Families::default() } else { self.families_of(query, None) },
+        });
+        let queries: Box<[Registered]> = queries.collect();
+        for family in queries.first().iter().flat_map(|first| first.families.iter()) {
             *self.sizes.entry(*family).or_default() += 1;
         }
-        let own = query.map_or_else(|| fingerprint(key), fingerprint);
-        self.registered.insert(key.clone(), (own, families));
+        self.registered.insert(key.clone(), queries);
     }
 
     fn unregister(&mut self, key: &ObjectKey) {
-        for family in self.registered.remove(key).map(|(_, families)| families).unwrap_or_default() {
-            if let Some(size) = self.sizes.get_mut(&family) {
+        let queries = self.registered.remove(key).unwrap_or_default();
+        for family in queries.first().iter().flat_map(|first| first.families.iter()) {
+            if let Some(size) = self.sizes.get_mut(family) {
                 *size -= 1;
                 if *size == 0 {
-                    self.sizes.remove(&family);
+                    self.sizes.remove(family);
                 }
             }
         }
@@ -393,10 +413,13 @@ impl Schedule {
     #[must_use]
     pub fn phase(&self, key: &ObjectKey, interval: Duration) -> Duration {
         let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
-        let Some((own, families)) = self.registered.get(key) else { return Duration::ZERO };
+        let Some(queries) = self.registered.get(key) else { return Duration::ZERO };
+        let first = queries.first();
+        let own = first.map_or_else(|| fingerprint(key), |first| first.fingerprint);
         let size = |family: &u64| self.sizes.get(family).copied().unwrap_or_default();
+        let families = first.map(|first| &*first.families).unwrap_or_default();
         let open = families.iter().filter(|family| size(family) > 1 && !self.singly.contains_key(family));
-        let phase = open.max_by_key(|family| size(family)).unwrap_or(own) % interval_ms;
+        let phase = open.max_by_key(|family| size(family)).copied().unwrap_or(own) % interval_ms;
         Duration::from_millis(phase - phase % PHASE_STEP_MS)
     }
 }

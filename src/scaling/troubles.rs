@@ -3,6 +3,7 @@
 //!
 //! Equal troubles have equal texts, so the only times in them are those of a beginning, and polls are not counted.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -78,8 +79,7 @@ impl Troubles {
             self.condition = Some(before.clone());
         } else if self.silent.is_empty() {
             let is_known = self.condition.is_some() || written.is_some();
-            self.condition =
-                is_known.then(|| condition(ConditionStatus::True, HEALTHY, "every trigger gives a value".to_owned()));
+            self.condition = is_known.then(|| condition(ConditionStatus::True, HEALTHY, "every trigger gives a value"));
         } else if self.condition.as_ref().is_none_or(|condition| condition.reason != NO_SERIES) {
             self.condition = Some(condition(ConditionStatus::True, NO_SERIES, self.silence(definition, states)));
         }
@@ -180,7 +180,7 @@ fn joined(texts: impl IntoIterator<Item = String>) -> String {
     all
 }
 
-fn condition(status: ConditionStatus, reason: &str, message: String) -> Condition {
+fn condition(status: ConditionStatus, reason: &'static str, message: impl Into<Cow<'static, str>>) -> Condition {
     Condition::new(ConditionKind::TriggersHealthy, status, reason, message)
 }
 
@@ -211,7 +211,7 @@ mod tests {
                 state.record_answer(trigger, &definition, answer, now, NO_CONTEXT);
             }
             troubles.update(&definition, &states, None, None, now);
-            messages.push(troubles.condition.as_ref().map(|condition| condition.message.clone()));
+            messages.push(troubles.condition.as_ref().map(|condition| condition.message.to_string()));
         }
         messages
     }

@@ -5,6 +5,7 @@
 //! transactions.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -42,14 +43,17 @@ struct ErrorPeriod {
 #[derive(Debug)]
 struct Series {
     id: i64,
-    trigger: RecordedTrigger,
-    error: Option<ErrorPeriod>,
+    /// The trigger's position.
+    index: u16,
+    /// Of the trigger, whose texts are in the file.
+    fingerprint: u64,
+    error: Option<Box<ErrorPeriod>>,
 }
 
 #[derive(Debug)]
 struct RecordedObject {
     id: i64,
-    uid: String,
+    uid: Box<str>,
     series: Vec<Series>,
 }
 
@@ -64,12 +68,15 @@ pub(crate) enum Applied {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     objects: HashMap<ObjectKey, RecordedObject>,
+    /// Nobody can choose triggers whose fingerprints are equal.
+    fingerprints: RandomState,
     /// By object row, not yet written.
     last_active: HashMap<i64, i64>,
 }
 
 impl Recorder {
     pub(crate) fn load(prepared: &mut Prepared<'_>) -> Result<Self, rusqlite::Error> {
+        let fingerprints = RandomState::new();
         let mut objects = HashMap::new();
         let mut keys = HashMap::new();
         let mut rows = prepared.get(Sql::LoadObjects)?.query([])?;
@@ -79,7 +86,7 @@ impl Recorder {
             let key = ObjectKey::new(group, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
             let id = row.get(0)?;
             keys.insert(id, key.clone());
-            objects.insert(key, RecordedObject { id, uid: row.get(4)?, series: Vec::new() });
+            objects.insert(key, RecordedObject { id, uid: row.get_ref(4)?.as_str()?.into(), series: Vec::new() });
         }
         drop(rows);
         let mut errors = HashMap::new();
@@ -112,10 +119,17 @@ impl Recorder {
                 threshold: row.get(8)?,
                 activation_threshold: row.get(9)?,
             };
-            object.series.push(Series { id, trigger, error: errors.remove(&id) });
+            let fingerprint = fingerprint(&fingerprints, &trigger);
+            object.series.reserve_exact(1);
+            object.series.push(Series {
+                id,
+                index: trigger.index,
+                fingerprint,
+                error: errors.remove(&id).map(Box::new),
+            });
         }
         drop(rows);
-        Ok(Self { objects, last_active: HashMap::new() })
+        Ok(Self { objects, fingerprints, last_active: HashMap::new() })
     }
 
     /// Takes over what `before` had not written yet, for objects that still have a row.
@@ -252,7 +266,7 @@ impl Recorder {
         if !self.objects.contains_key(key) {
             let row = params![key.group.name(), &*key.namespace, &*key.name, "", at.0];
             let id = prepared.insert(Sql::InsertObject, row)?;
-            self.objects.insert(key.clone(), RecordedObject { id, uid: String::new(), series: Vec::new() });
+            self.objects.insert(key.clone(), RecordedObject { id, uid: "".into(), series: Vec::new() });
         }
         Ok(self.objects.get_mut(key).expect("inserted above"))
     }
@@ -267,13 +281,15 @@ impl Recorder {
         triggers: &[RecordedTrigger],
     ) -> Result<(), rusqlite::Error> {
         // The object was deleted and recreated, and we missed the deletion.
-        if self.objects.get(key).is_some_and(|object| !object.uid.is_empty() && object.uid != uid) {
+        if self.objects.get(key).is_some_and(|object| !object.uid.is_empty() && *object.uid != *uid) {
             self.remove(prepared, at, key)?;
         }
+        let triggers: Vec<(u64, &RecordedTrigger)> =
+            triggers.iter().map(|trigger| (fingerprint(&self.fingerprints, trigger), trigger)).collect();
         let object = self.object(prepared, at, key)?;
-        if object.uid != uid {
+        if *object.uid != *uid {
             prepared.execute(Sql::NameObject, params![object.id, uid])?;
-            uid.clone_into(&mut object.uid);
+            object.uid = uid.into();
         }
         // The core records every definition again at each start.
         let unchanged = prepared
@@ -291,7 +307,7 @@ impl Recorder {
             prepared.execute(Sql::InsertDefinition, row)?;
             prepared.execute(Sql::TrimDefinitions, params![object.id, DEFINITIONS_MAX])?;
         }
-        object.set_triggers(prepared, at, triggers)
+        object.set_triggers(prepared, at, &triggers)
     }
 
     fn remove(&mut self, prepared: &mut Prepared<'_>, at: UnixMillis, key: &ObjectKey) -> Result<(), rusqlite::Error> {
@@ -309,21 +325,28 @@ struct Spec<'a> {
     invalid: Option<&'a str>,
 }
 
+/// Returns what two triggers have in common if they are recorded as one series: everything.
+fn fingerprint(fingerprints: &RandomState, trigger: &RecordedTrigger) -> u64 {
+    let RecordedTrigger { index, kind, name, metric_name, server, query, threshold, activation_threshold } = trigger;
+    let numbers = (index, threshold.to_bits(), activation_threshold.to_bits());
+    fingerprints.hash_one((numbers, kind, name, metric_name, server, query))
+}
+
 impl RecordedObject {
     fn series_mut(&mut self, trigger: u16) -> Option<&mut Series> {
-        self.series.iter_mut().find(|series| series.trigger.index == trigger)
+        self.series.iter_mut().find(|series| series.index == trigger)
     }
 
-    /// Ends the series that are gone or have changed, and begins the new ones.
+    /// Ends the series that are gone or have changed, and begins the new ones. Each trigger comes with its fingerprint.
     fn set_triggers(
         &mut self,
         prepared: &mut Prepared<'_>,
         at: UnixMillis,
-        triggers: &[RecordedTrigger],
+        triggers: &[(u64, &RecordedTrigger)],
     ) -> Result<(), rusqlite::Error> {
         let mut ended = false;
         for mut series in std::mem::take(&mut self.series) {
-            if triggers.contains(&series.trigger) {
+            if triggers.iter().any(|(fingerprint, _)| *fingerprint == series.fingerprint) {
                 self.series.push(series);
             } else {
                 series.end_error(prepared, at.0)?;
@@ -334,8 +357,8 @@ impl RecordedObject {
         if ended {
             prepared.execute(Sql::TrimSeries, params![self.id, SERIES_KEPT_MAX])?;
         }
-        for trigger in triggers {
-            if self.series.iter().any(|series| series.trigger == *trigger) {
+        for (fingerprint, trigger) in triggers {
+            if self.series.iter().any(|series| series.fingerprint == *fingerprint) {
                 continue;
             }
             let row = params![
@@ -352,7 +375,7 @@ impl RecordedObject {
             ];
             let id = prepared.insert(Sql::InsertSeries, row)?;
             self.series.reserve_exact(1);
-            self.series.push(Series { id, trigger: trigger.clone(), error: None });
+            self.series.push(Series { id, index: trigger.index, fingerprint: *fingerprint, error: None });
         }
         Ok(())
     }
@@ -380,14 +403,14 @@ impl Series {
             _ => {
                 self.end_error(prepared, at_unix_ms)?;
                 let id = prepared.insert(Sql::InsertErrorPeriod, params![self.id, outcome, message, at_unix_ms])?;
-                self.error = Some(ErrorPeriod {
+                self.error = Some(Box::new(ErrorPeriod {
                     id,
                     outcome: outcome.to_string(),
                     message: message.to_owned(),
                     last_at_unix_ms: at_unix_ms,
                     polls: 1,
                     dirty: false,
-                });
+                }));
             }
         }
         Ok(())

@@ -103,6 +103,18 @@ impl Metadata {
     }
 }
 
+/// Returns a list without room for more, since it is kept as long as its object.
+pub(super) fn exact<T>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut list: Vec<T> = items.into_iter().collect();
+    list.shrink_to_fit();
+    list
+}
+
+/// Returns a map without room for more, as [`exact`] does.
+pub(super) fn exact_map<V>(map: LiteMap<String, V>) -> LiteMap<String, V> {
+    LiteMap::from_sorted_store_unchecked(exact(map.into_tuple_vec()))
+}
+
 /// Reads `null` as the default, since Go programs write nil maps and lists like that.
 pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

@@ -2,10 +2,12 @@
 //!
 //! Reading is lenient, field by field: a broken status must not stop the object, and is simply written again.
 
-use litemap::LiteMap;
+use std::sync::Arc;
 
+use litemap::LiteMap;
 use serde_json::{Map, Value, json};
 
+use super::metadata::{exact, exact_map};
 use super::time::{format_seconds, parse_rfc3339};
 use crate::scaling::event::StatusPatch;
 use crate::scaling::model::{Condition, ConditionKind, ConditionStatus, Gvkr, Health, Status};
@@ -17,23 +19,19 @@ pub fn from_value(status: &Value) -> Status {
     let count = |name: &str| status.get(name).and_then(Value::as_u64).and_then(|count| u32::try_from(count).ok());
     let texts = |name: &str| -> Vec<String> {
         let items = status.get(name).and_then(Value::as_array).into_iter().flatten();
-        items.filter_map(Value::as_str).map(str::to_owned).collect()
+        exact(items.filter_map(Value::as_str).map(str::to_owned))
     };
     Status {
         scale_target_kind: text("scaleTargetKind"),
-        scale_target_gvkr: status.get("scaleTargetGVKR").and_then(gvkr),
+        scale_target_gvkr: status.get("scaleTargetGVKR").and_then(gvkr).map(Arc::new),
         original_replica_count: count("originalReplicaCount"),
         last_active_at: text("lastActiveTime").as_deref().and_then(parse_rfc3339),
         external_metric_names: texts("externalMetricNames"),
         resource_metric_names: texts("resourceMetricNames"),
         composite_scaler_name: text("compositeScalerName"),
-        conditions: status
-            .get("conditions")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(condition)
-            .collect(),
+        conditions: exact(
+            status.get("conditions").and_then(Value::as_array).into_iter().flatten().filter_map(condition),
+        ),
         health: map(status.get("health"), |entry| {
             Some(Health {
                 number_of_failures: u32::try_from(entry.get("numberOfFailures")?.as_u64()?).ok()?,
@@ -50,7 +48,7 @@ pub fn from_value(status: &Value) -> Status {
 
 fn map<T>(value: Option<&Value>, read: impl Fn(&Value) -> Option<T>) -> LiteMap<String, T> {
     let entries = value.and_then(Value::as_object).into_iter().flatten();
-    entries.filter_map(|(name, entry)| Some((name.clone(), read(entry)?))).collect()
+    exact_map(entries.filter_map(|(name, entry)| Some((name.clone(), read(entry)?))).collect())
 }
 
 fn gvkr(value: &Value) -> Option<Gvkr> {
@@ -65,7 +63,8 @@ fn condition(value: &Value) -> Option<Condition> {
         "False" => ConditionStatus::False,
         _ => ConditionStatus::Unknown,
     };
-    let (reason, message) = (text("reason").unwrap_or_default(), text("message").unwrap_or_default());
+    let (reason, message) =
+        (text("reason").unwrap_or_default().to_owned(), text("message").unwrap_or_default().to_owned());
     Some(Condition::new(ConditionKind::from_name(text("type")?)?, status, reason, message))
 }
 
@@ -126,7 +125,7 @@ fn fields(status: &Status) -> impl Iterator<Item = (String, Value)> {
     let conditions: Vec<Value> = status.conditions.iter().map(condition_value).collect();
     [
         ("scaleTargetKind", text(&status.scale_target_kind)),
-        ("scaleTargetGVKR", status.scale_target_gvkr.as_ref().map(gvkr_value)),
+        ("scaleTargetGVKR", status.scale_target_gvkr.as_deref().map(gvkr_value)),
         ("originalReplicaCount", status.original_replica_count.map(Value::from)),
         ("lastActiveTime", status.last_active_at.map(|at| Value::String(format_seconds(at)))),
         ("externalMetricNames", list(&status.external_metric_names)),
@@ -195,7 +194,7 @@ mod tests {
         });
         Status {
             scale_target_kind: word(random),
-            scale_target_gvkr: gvkr,
+            scale_target_gvkr: gvkr.map(Arc::new),
             original_replica_count: random.bool().then(|| random.u32(0..3)),
             last_active_at: random.bool().then(|| UnixMillis(random.i64(0..5) * 1000)),
             external_metric_names: names(random),

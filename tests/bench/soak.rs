@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, Daemon, http_get, wait_until};
+use cluster::{Cluster, Daemon, http_get};
 use hpalite::kube::client::Client;
 use hpalite::kube::config::ClusterConfig;
 use hpalite::kube::request::{ListOptions, PatchKind, Request, Resource};
@@ -98,11 +98,13 @@ fn main() -> ExitCode {
     let admin = Client::new(ClusterConfig::load(Some(cluster.env("KUBECONFIG").as_ref())).unwrap());
     let polling = number("HPALITE_SOAK_POLL_SECONDS", 30);
     let mut soak = Soak { cluster, admin, polling, objects: VecDeque::new(), next: 0, edits: 0 };
-    let daemon = Daemon::serve(&soak.cluster, &["--db-max-size", "40MB"]);
+    // So small that the file is full when the settled state begins, and what is oldest makes room from then on.
+    let daemon = Daemon::serve(&soak.cluster, &["--db-max-size", "10MB"]);
     for _ in 0..objects {
         soak.create();
     }
-    wait_until("all objects to be Ready", 10 * MINUTE, || soak.stuck().is_empty().then_some(()));
+    soak.rest(10 * MINUTE);
+    assert!(soak.stuck().is_empty(), "not well after ten minutes: {:?}", soak.stuck());
 
     let process = Process(daemon.pid());
     let mut columns = [
@@ -151,10 +153,7 @@ fn main() -> ExitCode {
         println!("{:<12} {begins:>10.1} {rises:>+10.1}{verdict}\n             {}", column.name, column.plot());
     }
     let limit = Duration::from_secs(120);
-    let until = Instant::now() + limit;
-    while !soak.stuck().is_empty() && Instant::now() < until {
-        std::thread::park_timeout(Duration::from_secs(1));
-    }
+    soak.rest(limit);
     let stuck = soak.stuck();
     println!("stuck after {} s of rest: {stuck:?}", limit.as_secs());
     println!("edited {} times, created and deleted {} each", soak.edits, soak.next - objects);
@@ -189,11 +188,20 @@ impl Soak {
                 "advanced": { "horizontalPodAutoscalerConfig": { "behavior": { "scaleDown": { "stabilizationWindowSeconds": 0 } } } },
                 "triggers": [{ "type": "prometheus", "metadata": {
                     "serverAddress": self.cluster.prometheus(),
-                    "query": format!("10 + 10 * floor(((time() + {n}) % 540) / 180)"),
+                    "query": format!("10 + 10 * floor(vector((time() + {n}) % 540 / 180))"),
                     "threshold": "10",
                 } }],
             },
         })
+    }
+
+    /// Leaves the objects alone until none is stuck, or for so long.
+    fn rest(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        while !self.stuck().is_empty() && Instant::now() < until {
+            // A look lists everything, which costs the API server more than the daemon does.
+            std::thread::park_timeout(Duration::from_secs(5));
+        }
     }
 
     fn edit(&mut self, n: usize) {

@@ -95,7 +95,7 @@ pub(crate) fn credentials(kind: AuthenticationKind, sources: &[ParameterSource])
         sources: Arc::new(sources.to_vec()),
         pod_identity: None,
         env_target: Some(EnvTarget {
-            gvkr: Gvkr { kind: "Deployment".into(), ..Gvkr::default() },
+            gvkr: Gvkr { kind: "Deployment".into(), ..Gvkr::default() }.into(),
             namespace: "shop".into(),
             name: "web".into(),
             container: None,

@@ -24,7 +24,7 @@ fn decision(at: i64, object: &ObjectKey) -> Record {
 }
 
 fn condition(at: i64, object: &ObjectKey, message: &str) -> Record {
-    let condition = Condition::new(ConditionKind::Ready, ConditionStatus::False, "r", message);
+    let condition = Condition::new(ConditionKind::Ready, ConditionStatus::False, "r", message.to_owned());
     Record::Condition { at: UnixMillis(at), object: object.clone(), condition }
 }
 

@@ -93,7 +93,11 @@ fn condition(at: i64, message: &str) -> Record {
     let (kind, reason) = (ConditionKind::Active, "ScalerActive");
     // Alternates, since an unchanged condition would not be recorded.
     let status = if at % 2 == 0 { ConditionStatus::True } else { ConditionStatus::False };
-    Record::Condition { at: UnixMillis(at), object: web(), condition: Condition::new(kind, status, reason, message) }
+    Record::Condition {
+        at: UnixMillis(at),
+        object: web(),
+        condition: Condition::new(kind, status, reason, message.to_owned()),
+    }
 }
 
 /// A large file is used immediately and checked in the background: neither writes nor reads here meet the damage.

@@ -139,7 +139,7 @@ impl Scene {
         message: &str,
     ) {
         let status = if is { ConditionStatus::True } else { ConditionStatus::False };
-        let condition = Condition::new(kind, status, reason, message);
+        let condition = Condition::new(kind, status, reason.to_owned(), message.to_owned());
         self.records.push(Record::Condition { at: self.at(minutes_ago), object: object.clone(), condition });
     }
 

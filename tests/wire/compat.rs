@@ -59,7 +59,7 @@ fn hpas_are_those_that_keda_made() {
             continue;
         };
         let status = status::from_value(&record[&name]["status"]);
-        let gvkr: Gvkr = status.scale_target_gvkr.clone().unwrap();
+        let gvkr = status.scale_target_gvkr.clone().unwrap();
         let mut desired = hpa::desired(&object, definition, &gvkr, "main");
         // The label that KEDA, like the daemon, adds to the object before creating the HPA.
         desired.labels.insert("scaledobject.keda.sh/name".to_owned(), name.clone());

@@ -351,7 +351,7 @@ fn the_grid_is_steady_and_spread() {
     // A poll that is late keeps the phase.
     assert_eq!(next_on_grid(UnixMillis(at.0 + 900), interval, phase).0, at.0 + 30_000);
     let mut schedule = grouping(8);
-    (0..100).for_each(|n| schedule.register(&key(n), Some((&query("a", &format!("q{n}")), false))));
+    (0..100).for_each(|n| schedule.register(&key(n), [(0, &query("a", &format!("q{n}")), false)]));
     let phases: BTreeSet<_> = (0..100).map(|n| schedule.phase(&key(n), interval).as_secs()).collect();
     assert!(phases.len() > 20, "{phases:?}");
 }
@@ -544,12 +544,12 @@ fn what_can_be_asked_as_one_falls_due_together() {
         (0..20).map(|n| schedule.phase(&service(n).0, interval)).collect()
     };
     for n in 0..20 {
-        schedule.register(&service(n).0, Some((&of_service(&format!("s{n}")), false)));
+        schedule.register(&service(n).0, [(0, &of_service(&format!("s{n}")), false)]);
     }
     assert_eq!(phases(&schedule).len(), 1);
     // Where it does not work, and with credentials of their own, they are spread.
     for n in 0..20 {
-        schedule.register(&service(n).0, Some((&of_service(&format!("s{n}")), true)));
+        schedule.register(&service(n).0, [(0, &of_service(&format!("s{n}")), true)]);
     }
     assert!(phases(&schedule).len() > 15);
     for n in 0..20 {

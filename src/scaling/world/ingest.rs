@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::deletion::RESTORE_TRIES;
 use super::work::Work;
-use super::{World, watched_kind};
+use super::{WATCHED, World, watched_kind};
 use crate::scaling::composite;
 use crate::scaling::event::{
     Answer, Command, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, Split, TargetErrorKind,
@@ -346,7 +346,7 @@ impl World {
             WatchEvent::ListFailed { .. } => {}
             WatchEvent::Deleted { namespace, name, .. } => self.workload_gone(gvkr, &namespace, &name),
             WatchEvent::ListEnd { scope } => {
-                let known = self.facts.workloads.values().filter(|found| found.0 == *gvkr);
+                let known = self.facts.workloads.values().filter(|found| *found.0 == *gvkr);
                 let known =
                     known.map(|found| &found.1).map(|workload| (workload.namespace.as_str(), workload.name.as_str()));
                 let gone = list.end(&scope, known);
@@ -361,8 +361,11 @@ impl World {
 
     fn workload_seen(&mut self, gvkr: &Gvkr, workload: Workload) {
         let target = TargetId::of_workload(gvkr, &workload.namespace, &workload.name);
-        let before = self.facts.workloads.insert(target.clone(), Box::new((gvkr.clone(), workload.clone())));
-        let before = before.map(|found| found.1);
+        let workload = Arc::new(workload);
+        let gvkr =
+            WATCHED.iter().find(|watched| ***watched == *gvkr).map_or_else(|| Arc::new(gvkr.clone()), Arc::clone);
+        let found = (gvkr, Arc::clone(&workload));
+        let before = self.facts.workloads.insert(target.clone(), found).map(|(_, workload)| workload);
         let same = before.as_ref().is_some_and(|old| {
             old.replicas == workload.replicas && old.uid == workload.uid && old.selector == workload.selector
         });
@@ -388,7 +391,7 @@ impl World {
     /// Doubts targets that a read found and that the list, which is newer, does not have.
     fn doubt_targets(&mut self, gvkr: &Gvkr) {
         for object in self.objects.values_mut() {
-            let is_found = matches!(&object.target, Target::Found { gvkr: kind, .. } if kind == gvkr);
+            let is_found = matches!(&object.target, Target::Found { gvkr: kind, .. } if **kind == *gvkr);
             if is_found && self.facts.watched_target(object).is_none() {
                 object.doubt_target();
             }
@@ -518,7 +521,7 @@ impl World {
 impl Object {
     /// Takes in a read of the target. Returns false if it is out of date, else true and the target if no watch shows
     /// it.
-    fn target_read(&mut self, read: TargetRead, work: &mut Work<'_>) -> (bool, Option<(TargetId, Workload)>) {
+    fn target_read(&mut self, read: TargetRead, work: &mut Work<'_>) -> (bool, Option<(TargetId, Arc<Workload>)>) {
         let is_shown = work.facts.watched_target(self).is_some();
         self.is_target_being_read = false;
         let is_old = std::mem::take(&mut self.is_target_read_old);
@@ -540,7 +543,9 @@ impl Object {
         match read.result {
             // The watch is newer than the read.
             _ if is_shown => {}
-            Ok((gvkr, workload)) => self.target = Target::Found { gvkr, workload },
+            Ok((gvkr, workload)) => {
+                self.target = Target::Found { gvkr: Arc::new(gvkr), workload: Arc::new(workload) };
+            }
             // A target that existed could not be read: polling goes on, and the target is read again.
             Err(error) if error.kind == TargetErrorKind::Other && is_running && self.target.replicas().is_some() => {
                 self.target_unreadable = Some(error.message);
@@ -556,7 +561,7 @@ impl Object {
             }
             Err(error) => {
                 self.target = Target::Failed {
-                    gvkr: self.target.gvkr().cloned().or_else(|| watched_kind(&self.spec.target)),
+                    gvkr: self.target.gvkr().cloned().or_else(|| watched_kind(&self.spec.target).cloned()),
                     note: match error.kind {
                         TargetErrorKind::NotFound => Some("Target resource doesn't exist"),
                         TargetErrorKind::NoScale => Some("Target resource doesn't expose /scale subresource"),
@@ -573,7 +578,7 @@ impl Object {
             poll_cycle.waits_for_target = false;
         }
         let found = match &self.target {
-            Target::Found { workload, .. } if !is_shown => Some((self.target_id.clone(), workload.clone())),
+            Target::Found { workload, .. } if !is_shown => Some((self.target_id.clone(), Arc::clone(workload))),
             _ => None,
         };
         (true, found)

@@ -21,7 +21,7 @@ mod work;
 mod writes;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::event::{Command, Event, KubeEvent, ObjectReference, RestoredState, WriteKind};
@@ -108,9 +108,13 @@ pub fn watched_workloads() -> [Gvkr; 2] {
     })
 }
 
+/// [`watched_workloads`], for all workloads and objects that have one of them to share.
+static WATCHED: LazyLock<[Arc<Gvkr>; 2]> = LazyLock::new(|| watched_workloads().map(Arc::new));
+
 /// The kind of a target, if it is a watched one.
-fn watched_kind(target: &TargetRef) -> Option<Gvkr> {
-    watched_workloads().into_iter().find(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version)
+fn watched_kind(target: &TargetRef) -> Option<&'static Arc<Gvkr>> {
+    let (group, version) = target.api_version.split_once('/')?;
+    WATCHED.iter().find(|gvkr| gvkr.kind == target.kind && gvkr.group == group && gvkr.version == version)
 }
 
 impl World {

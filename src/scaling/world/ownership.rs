@@ -53,7 +53,7 @@ impl Object {
         }
         let me = Owner::of(&self.spec);
         let names = work.facts.hpas_by_target.get(target);
-        let hpas = names.iter().filter_map(|name| work.facts.hpas.get(&HpaId::new(&target.namespace, name)));
+        let hpas = names.iter().filter_map(|name| work.facts.hpas.get(&HpaId::new(&self.spec.key.namespace, name)));
         let others = hpas.filter(|hpa| !is_controlled_by(hpa, &me) && !hpa.deletion_requested);
         // Another autoscaler runs the owner of that HPA, and two HPAs on one target disable each other.
         if let Some(shadow) = others.clone().find_map(|hpa| shadow_of(hpa, work.others)) {

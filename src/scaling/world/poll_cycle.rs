@@ -139,7 +139,7 @@ impl Object {
     }
 
     pub(super) fn credentials(&self, trigger: &Trigger, work: &Work<'_>) -> Result<Option<Credentials>, PollError> {
-        let target = || Some((&self.spec, self.target.gvkr()?.clone()));
+        let target = || Some((&self.spec, Arc::clone(self.target.gvkr()?)));
         Credentials::of(&self.spec.key, trigger, |id| work.facts.authentications.get(id), target)
     }
 

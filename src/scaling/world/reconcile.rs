@@ -178,7 +178,7 @@ impl Object {
         let watched = watched_kind(&self.spec.target);
         let resolved = match (work.facts.shown_target(self), watched) {
             (Some(found), _) => found,
-            (None, Some(gvkr)) if !work.facts.lists.workloads.get(&gvkr).is_some_and(ListTracker::is_complete) => {
+            (None, Some(gvkr)) if !work.facts.lists.workloads.get(&**gvkr).is_some_and(ListTracker::is_complete) => {
                 Target::Unknown
             }
             // The target is of a kind that is not watched, or the watch is late, or it does not exist: a read will
@@ -215,9 +215,9 @@ impl Object {
             return;
         }
         let target = &self.spec.target;
-        let known = self.target.gvkr().or(self.spec.status.scale_target_gvkr.as_ref());
+        let known = self.target.gvkr().or(self.spec.status.scale_target_gvkr.as_ref()).map(|gvkr| &**gvkr);
         let known = known.filter(|gvkr| gvkr.kind == target.kind && gvkr.api_version() == target.api_version);
-        let known = watched_kind(target).or_else(|| known.cloned());
+        let known = watched_kind(target).map(|gvkr| &**gvkr).or(known).cloned();
         work.outbox.push(Command::ReadTarget { object: self.spec.key.clone(), target: target.clone(), known });
     }
 
@@ -415,9 +415,10 @@ impl Object {
         // Answers to polls of an earlier generation do not belong to this one.
         work.schedule.forget(&self.spec.key);
         let queries = self.definition().map(|definition| definition.triggers.as_slice()).unwrap_or_default();
-        let first =
-            queries.iter().find_map(|trigger| Some((trigger.source.query()?, trigger.authentication.is_some())));
-        work.schedule.register(&self.spec.key, first);
+        let asked = queries
+            .iter()
+            .filter_map(|trigger| Some((trigger.index, trigger.source.query()?, trigger.authentication.is_some())));
+        work.schedule.register(&self.spec.key, asked);
         self.select_pods(work);
         work.schedule.plan(&self.spec.key, work.now);
         self.listen(work);
@@ -498,6 +499,7 @@ impl Object {
             self.spec.status = wanted.clone();
         }
         if wanted == self.spec.status {
+            self.spec.status = wanted;
             self.status_dirty_since = None;
             self.is_settled = self.verdict == Verdict::Good;
             return;

@@ -165,7 +165,7 @@ pub(super) struct Facts {
     /// Uids of HPAs that were deleted lately, so that late answers and events about them are ignored.
     pub(super) gone_hpas: VecDeque<String>,
     /// Workloads of the watched kinds.
-    pub(super) workloads: HashMap<TargetId, Box<(Gvkr, Workload)>>,
+    pub(super) workloads: HashMap<TargetId, (Arc<Gvkr>, Arc<Workload>)>,
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,
     /// The pauses of Namespaces by their names; of Namespaces without one nothing is kept.
     pub(super) pauses: BTreeMap<String, Pause>,
@@ -211,9 +211,9 @@ impl Facts {
         Some(Target::Found { gvkr, workload })
     }
 
-    pub(super) fn watched_target(&self, object: &Object) -> Option<&(Gvkr, Workload)> {
+    pub(super) fn watched_target(&self, object: &Object) -> Option<&(Arc<Gvkr>, Arc<Workload>)> {
         let (_, version) = object.spec.target.api_version.rsplit_once('/')?;
-        self.workloads.get(&object.target_id).map(|found| &**found).filter(|(gvkr, _)| gvkr.version == version)
+        self.workloads.get(&object.target_id).filter(|(gvkr, _)| gvkr.version == version)
     }
 
     /// Nothing is decided before the lists are complete, nor while another instance may hold the lease.

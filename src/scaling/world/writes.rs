@@ -1,6 +1,7 @@
 //! Writes to the API server: one of a kind in flight for an object, with backoff after failures and a bound on all
 //! together.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::World;
@@ -10,7 +11,7 @@ use super::work::Work;
 use crate::scaling::event::{Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk};
 use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, DesiredHpa, Drift, HpaId, Kept};
-use crate::scaling::model::{ObjectKey, UnixMillis};
+use crate::scaling::model::{ObjectKey, UnixMillis, Workload};
 use crate::scaling::object::{HpaRefusal, Object, Slot, Target};
 
 const RETRY_BASE: Duration = Duration::from_millis(500);
@@ -146,14 +147,14 @@ impl World {
         // The watch will show the same later. Nothing must be decided on the old replicas until then.
         let mut workload = match &mut object.target {
             Target::Found { workload, .. } => {
-                workload.replicas = to;
-                workload.clone()
+                Arc::make_mut(workload).replicas = to;
+                Workload::clone(workload)
             }
             _ => return,
         };
         workload.replicas_manager = Some("hpalite".to_owned());
-        if let Some((_, known)) = self.facts.workloads.get_mut(&id).map(|found| &mut **found) {
-            known.replicas = to;
+        if let Some((_, known)) = self.facts.workloads.get_mut(&id) {
+            Arc::make_mut(known).replicas = to;
         }
         self.note_replicas(&id, &workload);
         self.outbox.record(Record::Action { at: now, object: key.clone(), from, to, error: None });

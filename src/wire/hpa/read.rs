@@ -12,7 +12,7 @@ use litemap::LiteMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::metadata::{Metadata, Unreadable, or_default};
+use super::super::metadata::{Metadata, Unreadable, exact, exact_map, or_default};
 use super::super::quantity::{canonical, parse_milli};
 use crate::scaling::hpa::{HpaMetric, ObservedHpa, OwnerRef};
 use crate::scaling::model::MetricTarget;
@@ -168,8 +168,8 @@ impl WireHpa {
             uid: metadata.uid,
             resource_version: metadata.resource_version,
             created_at,
-            labels: metadata.labels,
-            annotations: metadata.annotations,
+            labels: exact_map(metadata.labels),
+            annotations: exact_map(metadata.annotations),
             controller: controller.map(|owner| OwnerRef {
                 api_version: owner.api_version,
                 kind: owner.kind,
@@ -184,7 +184,7 @@ impl WireHpa {
                 name: spec.scale_target_ref.name,
                 env_source_container: None,
             },
-            metrics: spec.metrics.into_iter().map(WireMetric::into_model).collect(),
+            metrics: exact(spec.metrics.into_iter().map(WireMetric::into_model)),
             behavior: spec.behavior.map(|behavior| Behavior {
                 scale_up: behavior.scale_up.map(WireRules::into_model),
                 scale_down: behavior.scale_down.map(WireRules::into_model),
@@ -192,7 +192,7 @@ impl WireHpa {
             deletion_requested: metadata.deletion_timestamp.is_some(),
             current_replicas: status.current_replicas,
             desired_replicas: status.desired_replicas,
-            conditions: status.conditions.into_iter().map(|c| (c.kind, c.status, c.reason, c.message)).collect(),
+            conditions: exact(status.conditions.into_iter().map(|c| (c.kind, c.status, c.reason, c.message))),
             current_metrics_json: status.current_metrics.map(|metrics| metrics.to_string()).unwrap_or_default(),
         }
     }
@@ -205,7 +205,7 @@ impl WireMetric {
             ("External", Some(external), ..) if external.metric.selector.match_expressions.is_empty() => {
                 external.target.into_model().map(|target| HpaMetric::External {
                     name: external.metric.name,
-                    match_labels: external.metric.selector.match_labels,
+                    match_labels: exact_map(external.metric.selector.match_labels),
                     target,
                 })
             }

@@ -18,9 +18,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::fields::{Diagnostics, Fields, Warning};
-use super::metadata::{Metadata, Unreadable};
+use super::metadata::{Metadata, Unreadable, exact_map};
 use super::{Servers, mask, status};
 use crate::scaling::model::{ApiGroup, Definition, Invalid, ObjectKey, Problem, ScaledObject, Step, TargetRef};
+
+/// Annotations that other tools set for their own use. On the HPA, to which annotations are copied, they would make pruning
+/// tools believe that they may delete it, and the first has the size of the object.
+const NOT_KEPT: [&str; 2] = ["kubectl.kubernetes.io/last-applied-configuration", "argocd.argoproj.io/tracking-id"];
 
 /// The object, with warnings for its author.
 #[derive(Debug)]
@@ -56,7 +60,7 @@ pub fn from_slice(group: ApiGroup, json: &[u8], servers: &Servers) -> Result<Sca
 /// When there is no `metadata.name`.
 pub fn from_value(group: ApiGroup, mut object: Value, servers: &Servers) -> Result<ParsedObject, Unreadable> {
     let mut report = Diagnostics::default();
-    let metadata = Metadata::take(&mut object, &mut report)?;
+    let mut metadata = Metadata::take(&mut object, &mut report)?;
     let created_at = metadata.created_at();
     if let Some(spec) = object.get_mut("spec") {
         servers.fill_in(spec);
@@ -71,6 +75,7 @@ pub fn from_value(group: ApiGroup, mut object: Value, servers: &Servers) -> Resu
         ApiGroup::Autoscaling => of_hpa::read(&metadata, &spec_fields, &mut report),
     };
     let annotations = annotations::read(&metadata.annotations, &mut report);
+    metadata.annotations.retain(|key, _| !NOT_KEPT.contains(&key.as_str()));
     // serde_json sorts keys, so the text is canonical.
     let spec_json = mask::recorded(object.get("spec").unwrap_or(&Value::Null));
     let status = object.get("status").map(status::from_value).unwrap_or_default();
@@ -96,8 +101,8 @@ pub fn from_value(group: ApiGroup, mut object: Value, servers: &Servers) -> Resu
         created_at,
         deletion_requested: metadata.deletion_timestamp.is_some(),
         finalizers: metadata.finalizers,
-        labels: metadata.labels,
-        annotations: metadata.annotations,
+        labels: exact_map(metadata.labels),
+        annotations: exact_map(metadata.annotations),
         target: spec.target,
         triggers_types: spec.triggers_types,
         authentications_types: spec.authentications_types,
@@ -134,7 +139,9 @@ mod tests {
             ApiGroup::KedaSh,
             &json!({
                 "metadata": {"name": "web", "namespace": "shop", "uid": "u", "generation": 3, "resourceVersion": "9",
-                    "creationTimestamp": "2026-01-02T03:04:05Z", "labels": {"a": "b"}, "finalizers": ["finalizer.keda.sh"]},
+                    "creationTimestamp": "2026-01-02T03:04:05Z", "labels": {"a": "b"}, "finalizers": ["finalizer.keda.sh"],
+                    "annotations": {"note": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}",
+                        "argocd.argoproj.io/tracking-id": "t"}},
                 "spec": {
                     "triggers": [{"type": "prometheus", "metadata":
                         {"threshold": "75", "serverAddress": "http://p:9090//", "query": "up"}}],
@@ -146,6 +153,7 @@ mod tests {
         );
         assert_eq!((object.generation, object.created_at), (3, UnixMillis(1_767_323_045_000)));
         assert_eq!(object.status.hpa_name.as_deref(), Some("old"));
+        assert_eq!(object.annotations.keys().collect::<Vec<_>>(), ["note"]);
         assert_eq!((object.triggers_types.as_str(), object.authentications_types.as_str()), ("prometheus", ""));
         assert!(!object.deletion_requested && !object.restore_to_original && !object.pause.is_any());
         assert_eq!((object.target.api_version.as_str(), object.target.kind.as_str()), ("apps/v1", "Deployment"));

@@ -72,7 +72,7 @@ fn an_annotated_hpa_is_asked_for_recorded_and_left_alone() {
     let seen = view(&rig, "api");
     assert_eq!(seen.asked[0].to_string(), "rps{type=prometheus}");
     assert!(matches!(seen.metrics[0].reading, Reading::Value { value: 500.0, .. }), "{seen:?}");
-    let of = |record: &&Record| format!("{record:?}").contains("Autoscaling");
+    let of = |record: &&Record| format!("{record:?}").contains("hpa/default/api");
     let recorded: Vec<String> = rig.records.iter().filter(of).map(|one| format!("{one:?}")).collect();
     for kind in ["Definition", "Sample", "Decision", "Replicas", "Hpa"] {
         assert!(recorded.iter().any(|record| record.starts_with(kind)), "{kind}: {recorded:#?}");

@@ -17,7 +17,7 @@ fn a_fresh_object_is_claimed_applied_and_its_status_written_once() {
     assert_eq!(object.labels.get("scaledobject.keda.sh/name"), Some(&"shop".to_owned()));
     let status = &object.status;
     assert_eq!(status.scale_target_kind.as_deref(), Some("apps/v1.Deployment"));
-    assert_eq!(status.scale_target_gvkr, Some(deployment()));
+    assert_eq!(status.scale_target_gvkr.as_deref(), Some(&deployment()));
     assert_eq!(status.original_replica_count, Some(2));
     assert_eq!(status.external_metric_names, ["s0-prometheus"]);
     assert_eq!(status.hpa_name.as_deref(), Some("keda-hpa-shop"));

@@ -218,7 +218,7 @@ fn an_object_of_the_other_api_with_this_name_keeps_its_hpa() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.seconds(5);
     let mut old = fresh("shop", "other", testing::definition());
-    old.key.group = ApiGroup::KedaK8sIo;
+    old.key = ObjectKey::new(ApiGroup::KedaK8sIo, &old.key.namespace, &old.key.name);
     old.uid = "uid-old".to_owned();
     rig.cluster.put_object(old.clone());
     rig.cluster.put_workload(&deployment(), workload("other", 1));

@@ -133,7 +133,7 @@ impl Rig {
 
     fn ready_message(&self, name: &str) -> String {
         let ready = self.object(name).status.condition(ConditionKind::Ready);
-        ready.map(|c| c.message.clone()).unwrap_or_default()
+        ready.map(|c| c.message.to_string()).unwrap_or_default()
     }
 }
 

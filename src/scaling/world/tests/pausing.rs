@@ -157,7 +157,7 @@ fn recorded_pauses(rig: &Rig) -> Vec<(ConditionStatus, String)> {
         Record::Condition { condition, .. } if condition.kind == ConditionKind::Paused => Some(condition),
         _ => None,
     });
-    conditions.map(|condition| (condition.status, condition.message.clone())).collect()
+    conditions.map(|condition| (condition.status, condition.message.to_string())).collect()
 }
 
 const BEGINS: &str = "ScaledObject is paused until 1970-01-12T13:47:45Z: INC-7";

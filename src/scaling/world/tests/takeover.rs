@@ -13,7 +13,7 @@ fn left_by_keda() -> Cluster {
     object.labels.insert("scaledobject.keda.sh/name".to_owned(), "shop".to_owned());
     object.status = Status {
         scale_target_kind: Some("apps/v1.Deployment".to_owned()),
-        scale_target_gvkr: Some(deployment()),
+        scale_target_gvkr: Some(Arc::new(deployment())),
         original_replica_count: Some(1),
         last_active_at: Some(UnixMillis(999_990_000)),
         external_metric_names: vec!["s0-prometheus".to_owned()],

@@ -8,7 +8,7 @@ use crate::scaling::model::{ConditionKind as Kind, Fallback, FallbackBehavior, O
 
 fn healthy(rig: &Rig) -> (String, String) {
     let found = rig.object("shop").status.condition(Kind::TriggersHealthy);
-    found.map_or_else(|| ("none".to_owned(), String::new()), |found| (short(found), found.message.clone()))
+    found.map_or_else(|| ("none".to_owned(), String::new()), |found| (short(found), found.message.to_string()))
 }
 
 fn notes<'a>(rig: &'a Rig, reason: &str) -> Vec<&'a str> {
