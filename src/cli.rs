@@ -6,6 +6,7 @@
 mod complete;
 mod doctor;
 mod flags;
+mod forward;
 mod freeze;
 mod help;
 mod history;

@@ -35,6 +35,17 @@ pub struct AdapterSettings {
     pub query_timeout: Duration,
 }
 
+/// Other adapters, which are asked for external metrics that nobody here gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardSettings {
+    /// `https://host:port` and a path, if there is one, in the order in which they are asked; none twice.
+    pub targets: Vec<String>,
+    /// Holds the bearer token that all of them get, and nobody else. `None` sends none.
+    pub token_file: Option<PathBuf>,
+    /// Whether their certificates may be anybody's.
+    pub skips_verification: bool,
+}
+
 /// A valid configuration of the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -73,6 +84,8 @@ pub struct Config {
     pub custom_metrics: bool,
     /// `None`: there are no rules.
     pub adapter: Option<AdapterSettings>,
+    /// `None`: what nobody here gives is an error.
+    pub forward: Option<ForwardSettings>,
     pub query_timeout: Duration,
     pub ca_dirs: Vec<PathBuf>,
     /// Networks that triggers may query although their addresses are refused by default.

@@ -16,7 +16,7 @@
 //! [`wire`] translates between the API's JSON and the core's model, [`kube`] speaks HTTP with the API server,
 //! [`polling`] asks metric servers at addresses that [`outbound`] allows, [`identity`] proves to them who asks,
 //! [`prometheus`], [`metrics_api`] and [`queues`] know what to ask and how to read the answer, [`sources`] chooses between
-//! them, [`adapter`] answers by the rules of prometheus-adapter, [`tls`] says which certificates a connection accepts,
+//! them, [`adapter`] answers by the rules of prometheus-adapter, [`forward`] asks other adapters, [`tls`] says which certificates a connection accepts,
 //! [`store`] keeps the history, [`explain`], [`history`] and [`ui`] show it, [`replay`] runs the core on it once more,
 //! [`http`] serves, and [`daemon`] ties it together. [`cli`] starts it, or a command beside it: [`check`], [`doctor`] and
 //! others; [`plugin`] carries them out in the pod for a person elsewhere, and [`status`] is one screen of an installation.
@@ -81,6 +81,7 @@
 //! | `pods` | the index of counted pods | their watches, the inbox |
 //! | `write-<n>` (while needed) | the write it carries out | the API server, the inbox |
 //! | `adapter` (with rules of prometheus-adapter) | the list of their metrics | the API server, Prometheus |
+//! | `forward` (with other adapters to ask) | the lists of their metrics | those adapters |
 //! | `events` | nothing | the API server |
 //! | `store` | the only writable connection | its queue |
 //! | `lease` | the election | the API server, its next renewal |
@@ -99,8 +100,9 @@
 //! - One write for each of an object's slots (claim, status, HPA, scale) is in flight, and a write happens only when something changed.
 //! - An error holds: nothing scales in because something could not be read.
 //! - A read of a metric is answered from memory, whatever Prometheus, SQLite or the API server do; only the first of an
-//!   object may wait, for its first answer. Metrics by the rules of prometheus-adapter are asked when they are read, by
-//!   a bounded number of reads with time limits, which no other waits for, and of which a namespace has half at most.
+//!   object may wait, for its first answer. Metrics by the rules of prometheus-adapter, and those of other adapters, are
+//!   asked when they are read, by a bounded number of reads with time limits, which no other waits for, and of which a
+//!   namespace has half at most.
 //! - No trigger makes the process contact an address that only it can reach: [`outbound`] judges each address.
 //! - Losing the history never stops scaling.
 //! - What a user wrote wrongly is reported on the object itself, and harms no other.
@@ -130,6 +132,8 @@ pub mod doctor;
 mod encode;
 pub mod explain;
 pub mod formats;
+#[cfg(target_os = "linux")]
+pub mod forward;
 pub mod history;
 #[cfg(target_os = "linux")]
 pub mod http;

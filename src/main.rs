@@ -57,8 +57,9 @@ fn run(command: cli::Command) -> ExitCode {
         }
         cli::Command::Why(arguments) => why(&arguments),
         cli::Command::Doctor(arguments) => examine(&arguments),
-        cli::Command::Takeover(cli::TakeoverArguments { kubeconfig, plan, overrides }) => {
-            migrated(migration::takeover(kubeconfig.as_ref(), &plan, overrides, &mut std::io::stdout().lock()))
+        cli::Command::Takeover(cli::TakeoverArguments { kubeconfig, plan, apis, overrides }) => {
+            let mut out = std::io::stdout().lock();
+            migrated(migration::takeover(kubeconfig.as_ref(), &plan, apis, overrides, &mut out))
         }
         cli::Command::Uninstall(cli::UninstallArguments { kubeconfig, plan, objects }) => {
             migrated(migration::uninstall(kubeconfig.as_ref(), &plan, objects, &mut std::io::stdout().lock()))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::installation::Installation;
 use super::typed::Typed;
-use super::{Command, is_label, run, wants_json};
+use super::{Command, forward, is_label, run, wants_json};
 use crate::doctor::Subject;
 use crate::kube::Kubeconfig;
 
@@ -34,8 +34,11 @@ pub(super) fn parse(
     (config.service, config.apiservice) = (service, apiservice);
     config.servers = servers;
     config.allow_networks = networks.unwrap_or(config.allow_networks);
+    config.forward = forward::parse(typed, &config.service, problems);
+    config.ca_dirs = run::ca_dirs(typed);
     let db = typed.flag("db").map(PathBuf::from);
-    let subject = Box::new(Subject { config, namespace, listen, db });
+    let adapter_config = typed.given("adapter-config").map(PathBuf::from);
+    let subject = Box::new(Subject { config, namespace, listen, adapter_config, db });
     Some(Command::Doctor(DoctorArguments { kubeconfig, subject, json: wants_json(typed) }))
 }
 
@@ -64,6 +67,16 @@ mod tests {
         assert_eq!(parsed.subject.listen.map(|listen| listen.port()), Some(1));
         let allowed = found(&["doctor", "--allow-network=127.0.0.0/8", "--allow-network", "::1"]);
         assert_eq!(allowed.subject.config.allow_networks.len(), 2);
+        let more = found(&[
+            "doctor",
+            "--adapter-config=/etc/a.yaml",
+            "--forward-external-metrics=https://x.y",
+            "--forward-external-metrics=https://c.d",
+            "--ca-dir=/ca",
+        ]);
+        assert_eq!(more.subject.adapter_config, Some("/etc/a.yaml".into()));
+        assert_eq!(more.subject.config.forward.as_ref().map(|forward| forward.targets.len()), Some(2));
+        assert_eq!(more.subject.config.ca_dirs, [PathBuf::from("/ca")]);
         let bad = with_env(&["doctor", "--service=c", "--listen=x", "--namespace=A", "--apiservice=_", "--what"], &env);
         assert_eq!(bad.expect_err("five problems").0.len(), 5);
     }

@@ -114,6 +114,39 @@ const ADDITIONAL_PROMETHEUS_SERVERS: Flag = value(
 .repeatable()
 .env("HPALITE_ADDITIONAL_PROMETHEUS_SERVERS");
 
+const CA_DIR: Flag =
+    value("ca-dir", "DIR", "more CA certificates for metric servers; without it /custom/ca, if that is there")
+        .repeatable();
+const ADAPTER_CONFIG: Flag = value(
+    "adapter-config",
+    "FILE",
+    "prometheus-adapter's configuration file: serve custom.metrics.k8s.io and external metrics by its rules, from \
+     --prometheus-server; a changed file is used within seconds",
+)
+.env("HPALITE_ADAPTER_CONFIG");
+const FORWARD_EXTERNAL_METRICS: Flag = value(
+    "forward-external-metrics",
+    "URL",
+    "https://NAME.NS:PORT of another adapter, which is asked for external metrics that nobody here gives; the variable \
+     separates them by commas",
+)
+.repeatable()
+.env("HPALITE_FORWARD_EXTERNAL_METRICS");
+const FORWARD_TOKEN_FILE: Flag = value(
+    "forward-token-file",
+    "FILE",
+    "holds the token that those adapters get, for example of an account that may read external metrics and nothing else; \
+     without it none is sent",
+)
+.env("HPALITE_FORWARD_TOKEN_FILE");
+const FORWARD_INSECURE: Flag = flag(
+    "forward-insecure-skip-tls-verify",
+    Takes::Truth,
+    "do not verify the certificates of those adapters, for those that make their own; otherwise --ca-dir has their CA",
+)
+.env("HPALITE_FORWARD_INSECURE_SKIP_TLS_VERIFY")
+.default("false");
+
 pub(super) const RUN: Subcommand = Subcommand {
     name: "run",
     operand: None,
@@ -176,13 +209,7 @@ pub(super) const RUN: Subcommand = Subcommand {
             .default("TLS12"),
         PROMETHEUS_SERVER,
         ADDITIONAL_PROMETHEUS_SERVERS,
-        value(
-            "adapter-config",
-            "FILE",
-            "prometheus-adapter's configuration file: serve custom.metrics.k8s.io and external metrics by its rules, from \
-             --prometheus-server; a changed file is used within seconds",
-        )
-        .env("HPALITE_ADAPTER_CONFIG"),
+        ADAPTER_CONFIG,
         flag(
             "custom-metrics",
             Takes::Truth,
@@ -200,6 +227,9 @@ pub(super) const RUN: Subcommand = Subcommand {
             "series without a sample for this long need not be listed; without it --metrics-relist-interval",
         )
         .env("HPALITE_METRICS_MAX_AGE"),
+        FORWARD_EXTERNAL_METRICS,
+        FORWARD_TOKEN_FILE,
+        FORWARD_INSECURE,
         value("poll-threads", "N", "queries under way at once").env("HPALITE_POLL_THREADS").default("32"),
         value(
             "prometheus-max-qps",
@@ -231,8 +261,7 @@ pub(super) const RUN: Subcommand = Subcommand {
         flag("http-disable-keep-alive", Takes::Truth, "connect to metric servers anew for each request")
             .env("KEDA_HTTP_DISABLE_KEEP_ALIVE")
             .default("false"),
-        value("ca-dir", "DIR", "more CA certificates for metric servers; without it /custom/ca, if that is there")
-            .repeatable(),
+        CA_DIR,
         ALLOW_NETWORK,
         flag(
             "instance-metadata",
@@ -431,6 +460,11 @@ pub(super) const DOCTOR: Subcommand = Subcommand {
         value("db", "FILE", "the daemon's database; without it /data/hpalite.db, if that is here"),
         PROMETHEUS_SERVER,
         ADDITIONAL_PROMETHEUS_SERVERS,
+        ADAPTER_CONFIG,
+        FORWARD_EXTERNAL_METRICS,
+        FORWARD_TOKEN_FILE,
+        FORWARD_INSECURE,
+        CA_DIR,
         ALLOW_NETWORK,
         JSON,
         OUTPUT_JSON,
@@ -441,13 +475,20 @@ pub(super) const DOCTOR: Subcommand = Subcommand {
 pub(super) const TAKEOVER: Subcommand = Subcommand {
     name: "takeover",
     operand: None,
-    about: "let the APIService route to hpalite where KEDA or another adapter has it, once hpalite is ready and KEDA's \
-            operator is scaled to 0; what was there is put back if metrics cannot be read then",
+    about: "let the APIServices route to hpalite where KEDA, prometheus-adapter, kube-metrics-adapter or another has them, \
+            once hpalite is ready and KEDA's operator is scaled to 0; what was there is put back if metrics that HPAs could \
+            read before cannot be read then",
     flags: &[
         KUBECONFIG,
         CONTEXT,
         SERVICE,
         APISERVICE,
+        flag(
+            "metrics",
+            Takes::OneOf(&["external", "custom", "both"]),
+            "whose APIServices: of external metrics, of metrics of pods and other objects, or of both",
+        )
+        .default("external"),
         MOVE_TIMEOUT,
         switch("force", "although KEDA's operator runs"),
         switch("leave-unserved", "although objects of KEDA are there that hpalite does not run, such as ScaledJobs"),

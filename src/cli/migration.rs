@@ -6,12 +6,13 @@ use super::installation::Installation;
 use super::typed::Typed;
 use super::{Command, number};
 use crate::kube::Kubeconfig;
-use crate::migration::{Objects, Overrides, Plan};
+use crate::migration::{Apis, Objects, Overrides, Plan};
 
 #[derive(Debug, PartialEq)]
 pub struct TakeoverArguments {
     pub kubeconfig: Option<Kubeconfig>,
     pub plan: Plan,
+    pub apis: Apis,
     pub overrides: Overrides,
 }
 
@@ -24,8 +25,13 @@ pub struct UninstallArguments {
 
 pub(super) fn takeover(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
     let overrides = Overrides { keda_runs: typed.is_set("force"), some_stay_behind: typed.is_set("leave-unserved") };
+    let apis = match typed.value("metrics").as_str() {
+        "custom" => Apis::Custom,
+        "both" => Apis::Both,
+        _ => Apis::External,
+    };
     let (kubeconfig, plan) = plan(typed, problems)?;
-    Some(Command::Takeover(TakeoverArguments { kubeconfig, plan, overrides }))
+    Some(Command::Takeover(TakeoverArguments { kubeconfig, plan, apis, overrides }))
 }
 
 pub(super) fn uninstall(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Command> {
@@ -77,7 +83,14 @@ mod tests {
             dry_run: true,
         };
         let overrides = Overrides { keda_runs: true, some_stay_behind: false };
-        assert_eq!(found, TakeoverArguments { kubeconfig: Some("k".into()), plan, overrides });
+        assert_eq!(found, TakeoverArguments { kubeconfig: Some("k".into()), plan, apis: Apis::External, overrides });
+        for (text, expected) in [("external", Apis::External), ("custom", Apis::Custom), ("both", Apis::Both)] {
+            let Ok(Command::Takeover(found)) = with_env(&["takeover", "--metrics", text], &[]) else {
+                panic!("{text}")
+            };
+            assert_eq!(found.apis, expected);
+        }
+        assert!(with_env(&["takeover", "--metrics=all"], &[]).is_err());
         let Ok(Command::Takeover(found)) = with_env(&["takeover", "--leave-unserved"], &[]) else { panic!("refused") };
         assert_eq!(found.overrides, Overrides { keda_runs: false, some_stay_behind: true });
         let bad = with_env(&["takeover", "--service", "a", "--timeout", "x", "--keep-crds", "--apiservice", "A"], &[]);

@@ -20,7 +20,19 @@ const IN_POD: &[(&str, &[&str])] = &[
     ("replay", &["db"]),
     ("compare", &["db"]),
     ("status", &["db", "service", "apiservice"]),
-    ("doctor", &["db", "service", "apiservice"]),
+    (
+        "doctor",
+        &[
+            "db",
+            "service",
+            "apiservice",
+            "adapter-config",
+            "forward-external-metrics",
+            "forward-token-file",
+            "forward-insecure-skip-tls-verify",
+            "ca-dir",
+        ],
+    ),
 ];
 
 /// Whose subcommands mean one object, of the context's namespace if they name none.

@@ -102,10 +102,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     let allow_networks = networks(typed, problems);
     let servers = super::servers(typed, problems);
     let adapter = adapter(typed, servers.as_ref(), query_timeout, problems);
-    let mut ca_dirs = typed.all("ca-dir").to_vec();
-    if ca_dirs.is_empty() && std::path::Path::new(CA_DIR).is_dir() {
-        ca_dirs.push(CA_DIR.to_owned());
-    }
+    let forward = service.as_ref().and_then(|service| super::forward::parse(typed, service, problems));
     Some(Config {
         kubeconfig: typed.given("kubeconfig").map(PathBuf::from),
         db: typed.value("db").into(),
@@ -137,8 +134,9 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         servers: servers?,
         custom_metrics: custom_metrics || adapter.is_some(),
         adapter,
+        forward,
         query_timeout: query_timeout?,
-        ca_dirs: ca_dirs.into_iter().map(PathBuf::from).collect(),
+        ca_dirs: ca_dirs(typed),
         allow_networks,
         instance_metadata,
         identity_servers: typed.listed("identity-server"),
@@ -178,6 +176,13 @@ fn selector(typed: &Typed<'_>, long: &str, problems: &mut Vec<String>) -> Option
         ));
     }
     Some(text)
+}
+
+/// Returns the directories of CA certificates.
+pub(super) fn ca_dirs(typed: &Typed<'_>) -> Vec<PathBuf> {
+    let given = typed.all("ca-dir");
+    let usual = given.is_empty() && std::path::Path::new(CA_DIR).is_dir();
+    given.iter().map(String::as_str).chain(usual.then_some(CA_DIR)).map(PathBuf::from).collect()
 }
 
 /// Parses what belongs to the rules of prometheus-adapter.

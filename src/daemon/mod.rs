@@ -29,12 +29,14 @@ use log::{info, warn};
 use crate::adapter::{Adapter, Turns};
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::forward::Forwarder;
 use crate::http::api::{self, Api, Readiness};
 use crate::http::authn::Authenticator;
 use crate::http::authz::Authorizer;
 use crate::http::custom_metrics;
 use crate::http::external_metrics::Published;
 use crate::http::gate::{FromMemory, Gate};
+use crate::http::others::Others;
 use crate::http::{Handler, Response};
 use crate::kube::client::Client;
 use crate::kube::config::ClusterConfig;
@@ -241,7 +243,7 @@ impl Daemon {
         let own = listeners.into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect();
         let asker = Asker::new(config, own, &client, own_namespace).map_err(io("poll thread"))?;
         let sink = inbox.clone();
-        let (transport, rules_transport) = (Arc::clone(&asker.transport), Arc::clone(&asker.transport));
+        let (transport, shared_transport) = (Arc::clone(&asker.transport), Arc::clone(&asker.transport));
         let pollers = Pollers::new(
             Box::new(move |job, done| asker.begin(job, done)),
             Box::new(move |time, work| transport.after(time, work)),
@@ -256,9 +258,15 @@ impl Daemon {
         let turns = (config.server_limits != Limits::default()).then(|| Arc::new(Turns::new(inbox.clone())));
         let adapter = match &config.adapter {
             Some(settings) => Some(
-                Adapter::start(settings.clone(), &client, &rules_transport, turns.clone())
+                Adapter::start(settings.clone(), &client, &shared_transport, turns.clone())
                     .map_err(io("adapter thread"))?,
             ),
+            None => None,
+        };
+        let forwarder = match &config.forward {
+            Some(settings) => {
+                Some(Forwarder::start(settings.clone(), &shared_transport).map_err(io("forward thread"))?)
+            }
             None => None,
         };
         let pods = pods::Pods::start(&client, inbox).map_err(io("pods thread"))?;
@@ -277,12 +285,14 @@ impl Daemon {
             authorizer,
             on_read: Box::new(move |key| reads.report(key, Instant::now())),
             adapter: adapter.clone().map(|adapter| adapter as Arc<dyn custom_metrics::Adapter>),
+            others: forwarder.clone().map(|forwarder| forwarder as Arc<dyn Others>),
         });
         let known = Arc::clone(&serving);
         let handler: Handler = Arc::new(move |request| serving.handle(request));
         let from_memory: FromMemory = Arc::new(move |request| known.at_once(request));
         let tls = Some(Arc::clone(&certificates.tls));
-        let api = serving::gate("api", api, tls, serving::patient_workers(adapter.is_some()), (from_memory, handler))?;
+        let patient_workers = serving::patient_workers(adapter.is_some(), forwarder.is_some());
+        let api = serving::gate("api", api, tls, patient_workers, (from_memory, handler))?;
         let sources = metrics::Sources {
             client: client.clone(),
             polls: pollers.stats(),
@@ -292,6 +302,7 @@ impl Daemon {
             fence: Arc::clone(&fence),
             keda: keda.clone(),
             adapter,
+            forwarder,
         };
         let page = Arc::new(metrics::Page::new(sources));
         let known = Arc::clone(&page);

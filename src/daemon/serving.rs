@@ -16,10 +16,11 @@ const PLAIN_WORKERS: usize = 1;
 /// Threads for requests that may ask the API server or wait for a first sample; the HPA controller makes five at once.
 const PATIENT_WORKERS: usize = 8;
 
-/// Returns how many patient workers there are. Reads of metrics by rules ask a Prometheus, and must not take those of
-/// others, so they have as many as may wait.
-pub(super) fn patient_workers(has_rules: bool) -> usize {
-    PATIENT_WORKERS + if has_rules { crate::adapter::READS_MAX } else { 0 }
+/// Returns how many patient workers there are. Reads of metrics by rules ask a Prometheus, and those that are forwarded
+/// ask another adapter; they must not take those of others, so they have as many as may wait.
+pub(super) fn patient_workers(has_rules: bool, forwards: bool) -> usize {
+    let more = |has: bool, reads_max: usize| if has { reads_max } else { 0 };
+    PATIENT_WORKERS + more(has_rules, crate::adapter::READS_MAX) + more(forwards, crate::forward::FORWARDS_MAX)
 }
 
 /// Opens a port.

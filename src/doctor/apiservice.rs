@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Doctor;
+use super::adapters::owner;
 use crate::encode::base64_decode;
 use crate::http::chain::certificates_from_pem;
 use crate::kube::untyped::{condition, has_ready_endpoint, items, selects, text};
@@ -22,12 +23,7 @@ impl Doctor<'_> {
         let (service, namespace) = &self.subject.config.service;
         let points_to = (text(&found, "/spec/service/name"), text(&found, "/spec/service/namespace"));
         if points_to != (service, namespace) {
-            let owner = match points_to.0 {
-                name if name.contains("keda") => "KEDA's",
-                name if name.contains("prometheus-adapter") => "prometheus-adapter's",
-                _ => "another server's",
-            };
-            let cause = format!("it points to {owner} Service {}/{}", points_to.1, points_to.0);
+            let cause = format!("it points to {}'s Service {}/{}", owner(points_to.0), points_to.1, points_to.0);
             let fix = "stop that server, then hpalite takeover";
             return self.error("apiservice-foreign", &subject, cause, fix);
         }

@@ -148,7 +148,13 @@ mod tests {
                 });
             }
             let outcome = outcome(&report.findings[report.findings.len() - findings.len()..]);
-            report.checks.push(Check { check, outcome, findings: findings.len(), follows_from: Vec::new() });
+            report.checks.push(Check {
+                check,
+                outcome,
+                findings: findings.len(),
+                notes: Vec::new(),
+                follows_from: Vec::new(),
+            });
         }
         report
     }

@@ -4,6 +4,7 @@
 //! reported with its findings, and a check that could not be made is reported too, so that silence never implies
 //! health.
 
+mod adapters;
 mod annotated;
 mod apiservice;
 mod causes;
@@ -65,6 +66,9 @@ pub struct Check {
     pub outcome: Outcome,
     /// How many of the findings belong to this check; findings are in the order of the checks.
     pub findings: usize,
+    /// What it saw, where that is worth knowing though nothing is wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Ids of the findings elsewhere that explain this check's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub follows_from: Vec<&'static str>,
@@ -91,7 +95,8 @@ pub fn examine(kubeconfig: Option<&Kubeconfig>, subject: &Subject) -> Result<Dia
         vec![format!("the API server: {error}{fix}")]
     })?;
     let is_pod = kubeconfig.is_none();
-    let mut doctor = Doctor { client, subject, own_namespace, is_pod, is_cut_off: false, report: Diagnosis::default() };
+    let (notes, report) = Default::default();
+    let mut doctor = Doctor { client, subject, own_namespace, is_pod, is_cut_off: false, notes, report };
     doctor.check("APIService", Doctor::apiservice);
     doctor.check("Service", Doctor::service);
     doctor.check("API server reaches hpalite", Doctor::reach);
@@ -99,6 +104,9 @@ pub fn examine(kubeconfig: Option<&Kubeconfig>, subject: &Subject) -> Result<Dia
     doctor.check("CRDs", Doctor::crds);
     doctor.check("rights", Doctor::rights);
     doctor.check("KEDA and other installations", Doctor::neighbours);
+    doctor.check("who answers which metrics", Doctor::who_answers);
+    doctor.check("rules of prometheus-adapter", Doctor::rules);
+    doctor.check("other adapters that are asked", Doctor::forward_targets);
     doctor.check("Lease", Doctor::lease);
     doctor.check("clocks", Doctor::clocks);
     doctor.check("objects that nobody runs", Doctor::unserved);
@@ -133,6 +141,9 @@ impl Diagnosis {
                 Outcome::Error => "error",
             };
             writeln!(out, "{outcome:11}  {}", check.check)?;
+            for note in &check.notes {
+                writeln!(out, "             {note}")?;
+            }
             if !check.follows_from.is_empty() {
                 writeln!(out, "             follows from {}", check.follows_from.join(", "))?;
             }
@@ -173,6 +184,8 @@ struct Doctor<'a> {
     is_pod: bool,
     /// The API server stopped answering, which has been reported.
     is_cut_off: bool,
+    /// Of the check that is being made.
+    notes: Vec<String>,
     report: Diagnosis,
 }
 
@@ -188,7 +201,12 @@ impl Doctor<'_> {
             outcome => outcome,
         };
         let findings = found.len();
-        self.report.checks.push(Check { check, outcome, findings, follows_from: Vec::new() });
+        let notes = std::mem::take(&mut self.notes);
+        self.report.checks.push(Check { check, outcome, findings, notes, follows_from: Vec::new() });
+    }
+
+    fn note(&mut self, text: String) {
+        self.notes.push(text);
     }
 
     fn error(&mut self, id: &'static str, subject: &str, cause: impl Into<String>, fix: impl Into<String>) {
@@ -263,7 +281,13 @@ mod tests {
             fix: "apply it".to_owned(),
             about: Vec::new(),
         };
-        let check = |check, outcome, findings| Check { check, outcome, findings, follows_from: Vec::new() };
+        let check = |check, outcome, findings| Check {
+            check,
+            outcome,
+            findings,
+            notes: if check == "Lease" { vec!["held by a".to_owned()] } else { Vec::new() },
+            follows_from: Vec::new(),
+        };
         let report = Diagnosis {
             checks: vec![
                 check("Lease", Outcome::Ok, 0),
@@ -277,11 +301,16 @@ mod tests {
         let text = String::from_utf8(out).expect("text");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
-            lines[..3],
-            ["ok           Lease", "error        Service", "             service-missing: Service a/b"]
+            lines[..4],
+            [
+                "ok           Lease",
+                "             held by a",
+                "error        Service",
+                "             service-missing: Service a/b"
+            ]
         );
-        assert_eq!(lines[5], "not checked  CRDs");
-        assert_eq!(lines[9], "3 checks: 1 ok, 1 with errors, 0 with warnings, 0 that follow from these, 1 not made");
+        assert_eq!(lines[6], "not checked  CRDs");
+        assert_eq!(lines[10], "3 checks: 1 ok, 1 with errors, 0 with warnings, 0 that follow from these, 1 not made");
         assert!(report.has_errors());
     }
 }

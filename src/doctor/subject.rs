@@ -14,6 +14,8 @@ pub struct Subject {
     pub namespace: Option<String>,
     /// Where the daemon's certificate can be reached from here; `None` in the pod for the port that it listens on.
     pub listen: Option<SocketAddr>,
+    /// The file with rules of prometheus-adapter, if the daemon has one.
+    pub adapter_config: Option<PathBuf>,
     /// `None` for the default path, if the file exists.
     pub db: Option<PathBuf>,
 }

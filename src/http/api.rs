@@ -11,9 +11,12 @@ use super::attributes::{Attributes, BadPath, GroupVersion, ResourceAttributes, a
 use super::authn::{Authenticator, Unauthorized};
 use super::authz::Authorizer;
 use super::custom_metrics::{self, Adapter, Answerers};
+use super::discovery::Served;
 use super::external_metrics::{self, FIRST_SAMPLE, Look, Published, Selection};
+use super::others::{self, FORWARDED, Others, Read};
 use super::{Request, Response, discovery, negotiate, uri};
 use crate::scaling::model::ObjectKey;
+use crate::wire::PROBE;
 use crate::wire::labels::Selector;
 
 /// KEDA's label, by which each HPA that KEDA or hpalite creates selects its object.
@@ -29,6 +32,8 @@ pub struct Api {
     pub on_read: Box<dyn Fn(&ObjectKey) + Send + Sync>,
     /// Who knows metrics by rules, if there are any.
     pub adapter: Option<Arc<dyn Adapter>>,
+    /// Who has external metrics that nobody here gives, if anybody is to be asked.
+    pub others: Option<Arc<dyn Others>>,
 }
 
 /// Whether metrics can be answered. The state of Prometheus is no part of it: its outage is an error of single metrics,
@@ -95,7 +100,7 @@ impl Api {
     /// Answers one request of the TLS port. May wait for a token or access review, and for the first answer of a metric
     /// server.
     pub fn handle(&self, request: &Request) -> Response {
-        if let Some(response) = self.health(request) {
+        if let Some(response) = self.health(request).or_else(|| self.came_back(request)) {
             return response;
         }
         let user = match self.authenticator.authenticate(request, Instant::now()) {
@@ -114,7 +119,7 @@ impl Api {
 
     /// Returns the answer of [`Api::handle`] if it need not wait for a review or a first sample; None otherwise.
     pub fn at_once(&self, request: &Request) -> Option<Response> {
-        if let Some(response) = self.health(request) {
+        if let Some(response) = self.health(request).or_else(|| self.came_back(request)) {
             return Some(response);
         }
         let user = match self.authenticator.remembered(request, Instant::now())? {
@@ -130,9 +135,16 @@ impl Api {
             return Some(refusal);
         }
         match self.answer(request, &attributes, Duration::ZERO) {
-            Look::Answer(response) => Some(response),
+            Look::Answer(response) | Look::Unknown(response) => Some(response),
             Look::Pending(_) => None,
         }
+    }
+
+    /// Answers a read that this process itself sent to another adapter: that adapter would be hpalite. Nobody has to be
+    /// authenticated for that, so that wrong credentials do not hide it.
+    fn came_back(&self, request: &Request) -> Option<Response> {
+        let (others, mark) = (self.others.as_ref()?, request.header(FORWARDED)?);
+        others.is_own(mark).then(others::loop_detected)
     }
 
     fn health(&self, request: &Request) -> Option<Response> {
@@ -147,8 +159,10 @@ impl Api {
             let message = format!("the server does not allow {what} on the requested resource");
             return Look::Answer(Response::status(405, "MethodNotAllowed", &message));
         }
-        let listed = || self.adapter.as_ref().map(|adapter| adapter.listed());
-        if let Some(response) = discovery::answer(request, &listed) {
+        let objects = || self.adapter.as_ref().map(|adapter| adapter.listed()).unwrap_or_default();
+        let external = || self.others.as_ref().map(|others| others.listed()).unwrap_or_default();
+        let served = Served { objects: &objects, external: &external };
+        if let Some(response) = discovery::answer(request, &served) {
             return Look::Answer(response);
         }
         match attributes {
@@ -193,7 +207,27 @@ impl Api {
             let text = selector_text(request);
             return custom_metrics::get_external(&**adapter, namespace, metric, text, !patience.is_zero());
         }
-        external_metrics::get(&self.published, namespace, metric, &selection, &on_read, patience)
+        let found = external_metrics::get(&self.published, namespace, metric, &selection, &on_read, patience);
+        match (found, &self.others) {
+            (Look::Unknown(response), Some(others)) if self.may_forward(request, &selection) => {
+                if patience.is_zero() {
+                    return Look::Pending(response);
+                }
+                let selector = selector_text(request);
+                let answer = others.ask(&Read { namespace, metric, selector: &selector });
+                // An error of an object here says more than that the others do not have the metric either.
+                let is_unknown = answer.status == 404 && response.status != 404;
+                Look::Answer(if is_unknown { response } else { answer })
+            }
+            (found, _) => found,
+        }
+    }
+
+    /// Whether others may be asked. Until all objects are known, a metric may be one of theirs; what was forwarded once is
+    /// not forwarded again, or two that forward to each other would never end; and the probe of a takeover is for us alone.
+    fn may_forward(&self, request: &Request, selection: &Selection<'_>) -> bool {
+        let is_probe = matches!(selection, Selection::Name(PROBE));
+        self.ready.synced.load(Ordering::Acquire) && request.header(FORWARDED).is_none() && !is_probe
     }
 }
 
@@ -263,6 +297,26 @@ mod tests {
         }
     }
 
+    /// Another adapter, which has a metric `lag`.
+    #[derive(Default)]
+    struct Another(Mutex<Vec<String>>);
+
+    impl Others for Another {
+        fn ask(&self, read: &Read<'_>) -> Response {
+            let Read { namespace, metric, selector } = read;
+            self.0.lock().unwrap().push(format!("{namespace}/{metric}?{selector}"));
+            if *metric == "lag" { Response::text(200, "7") } else { Response::status(404, "NotFound", "none has it") }
+        }
+
+        fn listed(&self) -> others::Names {
+            Arc::from(["lag".to_owned()])
+        }
+
+        fn is_own(&self, mark: &str) -> bool {
+            mark == "ours"
+        }
+    }
+
     fn api(adapter: Option<Arc<dyn Adapter>>) -> Api {
         let published = Published::default();
         let view = ObjectView {
@@ -288,6 +342,7 @@ mod tests {
             authorizer: Arc::new(Authorizer::new(Arc::new(Slow))),
             on_read: Box::new(|_| ()),
             adapter,
+            others: None,
         }
     }
 
@@ -427,5 +482,77 @@ mod tests {
         let without = api(None);
         assert_eq!(without.at_once(&objects).map(|response| response.status), Some(404));
         assert_eq!(without.at_once(&of_master(external)).map(|response| response.status), Some(200));
+    }
+
+    const EXTERNAL: &str = "/apis/external.metrics.k8s.io/v1beta1/namespaces/shop";
+
+    #[test]
+    fn what_nobody_here_gives_is_asked_of_others_and_nothing_else() {
+        let another = Arc::new(Another::default());
+        let mut api = api(None);
+        api.others = Some(Arc::clone(&another) as Arc<dyn Others>);
+        let theirs = of_master(&format!("{EXTERNAL}/lag?labelSelector=topic%3Da"));
+        let status = |response: Option<Response>| response.map(|response| response.status);
+        assert_eq!(status(api.at_once(&theirs)), Some(404), "objects are not listed yet");
+        api.ready.synced.store(true, Ordering::Release);
+        assert_eq!(api.at_once(&theirs), None, "only who may wait asks");
+        assert_eq!(api.handle(&theirs), Response::text(200, "7"));
+        assert_eq!(another.0.lock().unwrap().as_slice(), ["shop/lag?topic=a"]);
+        // What is ours is never asked of others: a value, a metric that a ScaledObject does not have, the takeover's probe.
+        for (path, expected) in [
+            ("s0-prometheus?labelSelector=scaledobject.keda.sh%2Fname%3Dweb", 200),
+            ("s1-prometheus?labelSelector=scaledobject.keda.sh%2Fname%3Dweb", 404),
+            ("hpalite-takeover?labelSelector=scaledobject.keda.sh%2Fname%3Dhpalite-takeover", 404),
+        ] {
+            assert_eq!(status(api.at_once(&of_master(&format!("{EXTERNAL}/{path}")))), Some(expected), "{path}");
+        }
+        assert_eq!(another.0.lock().unwrap().len(), 1);
+        // A ScaledObject of another installation is theirs.
+        let foreign = format!("{EXTERNAL}/lag?labelSelector=scaledobject.keda.sh%2Fname%3Dother");
+        assert_eq!(api.handle(&of_master(&foreign)).status, 200);
+    }
+
+    #[test]
+    fn what_was_forwarded_ends_here() {
+        let another = Arc::new(Another::default());
+        let mut api = api(None);
+        api.others = Some(Arc::clone(&another) as Arc<dyn Others>);
+        api.ready.synced.store(true, Ordering::Release);
+        let marked = |mark: &str| {
+            let mut request = of_master(&format!("{EXTERNAL}/lag"));
+            request.headers.push((FORWARDED.to_owned(), mark.to_owned()));
+            request
+        };
+        assert_eq!(api.handle(&marked("another's")).status, 404, "it is not forwarded again");
+        // Our own is known even without credentials.
+        let mut own = marked("ours");
+        own.peer.identity = Identity::None;
+        for response in [api.handle(&own), api.at_once(&own).expect("nobody is asked")] {
+            assert_eq!(response.status, 508);
+        }
+        assert!(another.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_broken_object_does_not_hide_another_adapter_s_metrics() {
+        let mut api = api(None);
+        api.others = Some(Arc::new(Another::default()));
+        api.ready.synced.store(true, Ordering::Release);
+        let view = ObjectView {
+            key: ObjectKey::new(ApiGroup::KedaSh, "shop", "broken"),
+            selector: (NAME_LABEL.to_owned(), "broken".to_owned()),
+            metrics: [].into(),
+            asked: Arc::default(),
+            error: Some("its spec is wrong".to_owned()),
+            made_at: UnixMillis(0),
+        };
+        api.published.set(&view.key.clone(), Some(Arc::new(view)));
+        // Without a selector, every object of the namespace is selected.
+        assert_eq!(api.handle(&of_master(&format!("{EXTERNAL}/lag"))).status, 200);
+        let neither = api.handle(&of_master(&format!("{EXTERNAL}/depth")));
+        let text = String::from_utf8_lossy(neither.body.as_bytes()).into_owned();
+        assert!(neither.status == 500 && text.contains("its spec is wrong"), "{text}");
+        let named = format!("{EXTERNAL}/lag?labelSelector=scaledobject.keda.sh%2Fname%3Dbroken");
+        assert_eq!(api.handle(&of_master(&named)).status, 500);
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Pure: fixed documents that need no lock, no cluster and no Prometheus, because a kube-apiserver that cannot read
 //! them finishes no deletion of a namespace. One fixed resource is listed: an empty list confuses clients, and a list
-//! of all metrics would invalidate every client's discovery cache. Only the documents of `custom.metrics.k8s.io` itself,
-//! which no client reads on its own, list the metrics of objects that are known, as those of prometheus-adapter do.
+//! of all metrics would invalidate every client's discovery cache. Only the documents of a group and version, which no
+//! client reads on its own, list metrics of objects and those of other adapters, as prometheus-adapter does.
 
 use super::negotiate::{self, Form};
+use super::others::Names;
 use super::{Body, JSON, Request, Response};
 
 /// The group and version of external metrics.
@@ -28,14 +29,27 @@ const OPENAPI_V3: &str = include_str!("openapi-v3.json");
 /// The path of the group's OpenAPI v3 document, which the index lists with the hash of its content.
 const OPENAPI_V3_PATH: &str = "/openapi/v3/apis/external.metrics.k8s.io/v1beta1";
 
+/// The metrics that are listed.
+#[derive(Clone, Copy)]
+pub struct Served<'a> {
+    /// Returns those of objects.
+    pub objects: &'a dyn Fn() -> Listed,
+    /// Returns external metrics that other adapters list.
+    pub external: &'a dyn Fn() -> Names,
+}
+
+impl Served<'static> {
+    /// Nothing.
+    pub const NOTHING: Self = Self { objects: &Listed::default, external: &Names::default };
+}
+
 /// Metrics of objects, as in `pods/http_requests`, and whether their objects are in namespaces.
 pub type Listed = std::sync::Arc<[(String, bool)]>;
 
 const CUSTOM: &str = "/apis/custom.metrics.k8s.io";
 
-/// Answers a GET of one of the documents; None for every other path. One trailing slash is ignored. `listed` returns the
-/// metrics of objects that rules give.
-pub fn answer(request: &Request, listed: &dyn Fn() -> Option<Listed>) -> Option<Response> {
+/// Answers a GET of one of the documents; None for every other path. One trailing slash is ignored.
+pub fn answer(request: &Request, served: &Served<'_>) -> Option<Response> {
     let path = match request.path.strip_suffix('/') {
         Some(path) if !path.is_empty() => path,
         _ => request.path.as_str(),
@@ -43,10 +57,10 @@ pub fn answer(request: &Request, listed: &dyn Fn() -> Option<Listed>) -> Option<
     let document: Body = match path {
         "/apis" => return Some(apis(request)),
         CUSTOM => CUSTOM_GROUP_DOCUMENT.into(),
-        "/apis/custom.metrics.k8s.io/v1beta1" => resources("v1beta1", &listed().unwrap_or_default()).into(),
-        "/apis/custom.metrics.k8s.io/v1beta2" => resources("v1beta2", &listed().unwrap_or_default()).into(),
+        "/apis/custom.metrics.k8s.io/v1beta1" => resources("v1beta1", &(served.objects)()).into(),
+        "/apis/custom.metrics.k8s.io/v1beta2" => resources("v1beta2", &(served.objects)()).into(),
         "/apis/external.metrics.k8s.io" => GROUP_DOCUMENT.into(),
-        "/apis/external.metrics.k8s.io/v1beta1" => RESOURCES.into(),
+        "/apis/external.metrics.k8s.io/v1beta1" => external(&(served.external)()),
         "/openapi/v2" => OPENAPI_V2.into(),
         "/openapi/v3" => openapi_index().into(),
         OPENAPI_V3_PATH => OPENAPI_V3.into(),
@@ -75,6 +89,21 @@ pub fn is_document(path: &str) -> bool {
             | OPENAPI_V3_PATH
             | "/version"
     )
+}
+
+/// Lists the one resource that stands for our own metrics, and those that other adapters list.
+fn external(others: &[String]) -> Body {
+    if others.is_empty() {
+        return RESOURCES.into();
+    }
+    let resource = |name: &String| {
+        let name = serde_json::Value::from(name.as_str());
+        format!(
+            r#",{{"name":{name},"singularName":"","namespaced":true,"kind":"ExternalMetricValueList","verbs":["get"]}}"#
+        )
+    };
+    let listed: String = others.iter().map(resource).collect();
+    RESOURCES.strip_suffix("]}").map_or(RESOURCES.into(), |before| format!("{before}{listed}]}}").into())
 }
 
 /// Lists metrics of objects.
@@ -143,7 +172,7 @@ mod tests {
     use crate::http::testing::request;
 
     fn get(path: &str, headers: &[(&str, &str)]) -> Response {
-        answer(&request("GET", path, headers), &|| None).unwrap_or_else(|| panic!("no document at {path}"))
+        answer(&request("GET", path, headers), &Served::NOTHING).unwrap_or_else(|| panic!("no document at {path}"))
     }
 
     fn json(response: &Response) -> serde_json::Value {
@@ -227,9 +256,10 @@ mod tests {
     }
 
     #[test]
-    fn custom_metrics_are_described_where_they_are_served() {
-        let listed = || Some([("pods/http_requests".to_owned(), true), ("nodes/load".to_owned(), false)].into());
-        let get = |path: &str, headers: &[(&str, &str)]| answer(&request("GET", path, headers), &listed).unwrap();
+    fn custom_metrics_are_described() {
+        let objects = || Listed::from([("pods/http_requests".to_owned(), true), ("nodes/load".to_owned(), false)]);
+        let served = Served { objects: &objects, ..Served::NOTHING };
+        let get = |path: &str, headers: &[(&str, &str)]| answer(&request("GET", path, headers), &served).unwrap();
         let aggregated = json(&get("/apis", &[V2]));
         let groups = json(&get("/apis", &[]));
         for (at, group) in ["external.metrics.k8s.io", "custom.metrics.k8s.io"].into_iter().enumerate() {
@@ -250,9 +280,24 @@ mod tests {
     }
 
     #[test]
+    fn metrics_of_other_adapters_are_listed_beside_what_stands_for_ours() {
+        let external = || Names::from(["depth".to_owned(), "a\"b".to_owned()]);
+        let served = Served { external: &external, ..Served::NOTHING };
+        let path = "/apis/external.metrics.k8s.io/v1beta1";
+        let document = json(&answer(&request("GET", path, &[]), &served).unwrap());
+        let names: Vec<&str> =
+            document["resources"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+        assert_eq!(names, ["externalmetrics", "depth", "a\"b"]);
+        assert_eq!(document["resources"][1]["kind"], "ExternalMetricValueList");
+        // What every client reads stays the same.
+        let aggregated = answer(&request("GET", "/apis", &[V2]), &served).unwrap();
+        assert_eq!(aggregated, get("/apis", &[V2]));
+    }
+
+    #[test]
     fn other_paths_are_not_ours() {
         for path in ["/", "", "/api", "/apis//", "//apis", "/apis/other", "/openapi", "/openapi/v3/x"] {
-            assert_eq!(answer(&request("GET", path, &[]), &|| None), None, "{path}");
+            assert_eq!(answer(&request("GET", path, &[]), &Served::NOTHING), None, "{path}");
             assert!(!is_document(path), "{path}");
         }
     }

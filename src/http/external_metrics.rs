@@ -341,12 +341,14 @@ pub enum Look {
     Answer(Response),
     /// A first sample is still to come; holds the answer for a client that does not wait.
     Pending(Response),
+    /// Nobody here gives the metric; holds the answer if nobody else does either.
+    Unknown(Response),
 }
 
 impl Look {
     #[must_use]
     pub fn response(self) -> Response {
-        let (Self::Answer(response) | Self::Pending(response)) = self;
+        let (Self::Answer(response) | Self::Pending(response) | Self::Unknown(response)) = self;
         response
     }
 }
@@ -398,14 +400,23 @@ fn look(
         }
     }
     if items.is_empty() {
-        // An object that is broken as a whole has no metrics to look up, so its own error is returned.
+        // An object that is broken as a whole has no metrics to look up, so its own error is returned. Unless it is named,
+        // the metric may be another's all the same.
         if let Some((view, error)) = broken {
-            return Look::Answer(failed(&view.key, metric, error));
+            let response = failed(&view.key, metric, error);
+            let is_named = matches!(selection, Selection::Name(_)) || !asked.is_empty();
+            return if is_named { Look::Answer(response) } else { Look::Unknown(response) };
         }
         let message = format!(
             "no metric {metric} of a ScaledObject or annotated HPA that the selector matches in namespace {namespace}"
         );
-        return Look::Answer(Response::status(404, "NotFound", &message));
+        let response = Response::status(404, "NotFound", &message);
+        // A metric of an object that is here is nobody else's.
+        return if pictures.is_empty() || !matches!(selection, Selection::Name(_)) {
+            Look::Unknown(response)
+        } else {
+            Look::Answer(response)
+        };
     }
     Look::Answer(Response::json(200, items.finish()))
 }

@@ -28,6 +28,7 @@ pub mod uri;
 pub mod api;
 pub mod custom_metrics;
 pub mod external_metrics;
+pub mod others;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

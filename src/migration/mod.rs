@@ -4,6 +4,7 @@
 //! run. They do what has to be done in an order; applying and deleting manifests stays with kubectl and Helm.
 
 mod freeze;
+mod readable;
 mod takeover;
 mod uninstall;
 
@@ -45,6 +46,15 @@ pub struct Plan {
     pub timeout: Duration,
     /// Print the steps, make none.
     pub dry_run: bool,
+}
+
+/// Which APIs are taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apis {
+    External,
+    /// Metrics of pods and other objects.
+    Custom,
+    Both,
 }
 
 /// What a takeover is refused for unless it is said to be wanted.
@@ -177,8 +187,8 @@ impl<'a> Migration<'a> {
         }
     }
 
-    fn apiservice(&self) -> Result<Value, Error> {
-        self.get(&API_SERVICES, None, &self.plan.apiservice)
+    fn apiservice(&self, name: &str) -> Result<Value, Error> {
+        self.get(&API_SERVICES, None, name)
     }
 
     fn is_ours(&self, apiservice: &Value) -> bool {

@@ -1,66 +1,125 @@
-//! The APIService, and with it every external metric, goes to us.
+//! The APIServices, and with them every external metric, every metric of an object, or both, go to us: from KEDA,
+//! prometheus-adapter, kube-metrics-adapter or any other.
 
 use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::{API_SERVICES, CRDS, DEPLOYMENTS, Failure, Migration, Overrides, Plan, SCALED_OBJECTS, SERVICES, place};
+use super::{
+    API_SERVICES, Apis, CRDS, DEPLOYMENTS, Failure, Migration, Overrides, Plan, SCALED_OBJECTS, SERVICES, place,
+};
+use crate::kube::resources::CUSTOM_METRICS;
 use crate::kube::untyped::{condition, items, text};
 use crate::kube::{Error, Kubeconfig, PatchKind, Request};
 use crate::rights;
 use crate::unserved::{self, Unserved};
+use crate::wire::PROBE;
 
-/// Lets the APIService route to our Service and waits until a metric can be read through it; otherwise puts back what
-/// was there. Nothing else is touched: HPAs hold still for the moment that it takes.
+/// An APIService that is taken over, as it was before.
+struct Route {
+    name: String,
+    before: Value,
+}
+
+impl Apis {
+    /// Returns whether external metrics are taken over, and those of objects.
+    fn wanted(self) -> (bool, bool) {
+        (self != Self::Custom, self != Self::External)
+    }
+
+    /// Returns the APIServices in the order in which they are taken over. HPAs read metrics of objects by the newer
+    /// version where both are there, so the older one shows first, and at no risk, that they can be read.
+    fn names(self, plan: &Plan) -> Vec<String> {
+        let (external, custom) = self.wanted();
+        let custom = CUSTOM_METRICS.iter().filter(|_| custom).map(|name| (*name).to_owned());
+        custom.chain(external.then(|| plan.apiservice.clone())).collect()
+    }
+}
+
+/// Lets the APIServices route to our Service, one after the other, and waits for each until what HPAs could read before
+/// can be read through it; otherwise puts back what was there. Nothing else is touched: HPAs hold still for the moment
+/// that it takes.
 ///
 /// # Errors
 /// Refused, with every reason at once; or not served in time.
 pub fn takeover(
     kubeconfig: Option<&Kubeconfig>,
     plan: &Plan,
+    apis: Apis,
     overrides: Overrides,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let mut migration = Migration::new(kubeconfig, plan, out)?;
-    let port = migration.can_take_over(overrides)?;
-    let before = migration.apiservice()?;
-    let (name, ours) = (&plan.apiservice, place(&plan.service));
-    let go_on = if before.is_null() {
-        let go_on = migration.step(&format!("create APIService {name} for Service {ours}, port {port}"))?;
-        if go_on {
-            migration.create(port)?;
+    let names = apis.names(plan);
+    let port = migration.can_take_over(apis, &names, overrides)?;
+    let readable = migration.readable(apis.wanted())?;
+    let mut taken: Vec<Route> = Vec::new();
+    for name in names {
+        let before = migration.apiservice(&name)?;
+        match migration.take(&name, &before, port) {
+            Ok(true) => taken.push(Route { name: name.clone(), before }),
+            Ok(false) => continue,
+            Err(failure) => {
+                migration.put_all_back(&taken)?;
+                return Err(failure);
+            }
         }
-        go_on
-    } else if migration.is_ours(&before) {
-        migration.say(&format!("APIService {name} routes to Service {ours} already"))?;
-        !plan.dry_run
-    } else {
-        let theirs = format!("{}/{}", text(&before, "/spec/service/namespace"), text(&before, "/spec/service/name"));
-        let go_on =
-            migration.step(&format!("point APIService {name} to Service {ours}, port {port}, instead of {theirs}"))?;
-        if go_on {
-            let service = json!({ "name": plan.service.0, "namespace": plan.service.1, "port": port });
-            let spec = json!({ "service": service, "caBundle": null, "insecureSkipTLSVerify": null });
-            let installed = migration.get(&SERVICES, Some(&plan.service.1), &plan.service.0)?;
-            migration.route(&json!({ "metadata": release(&installed), "spec": spec }))?;
+        let custom = name.contains(".custom.");
+        let version = name.split('.').next().unwrap_or_default();
+        let mut lost = readable.clone();
+        lost.retain(|metric| metric.custom == custom);
+        let mut seen = migration.wait(|migration| migration.missing(&name)).err();
+        if seen.is_none() {
+            seen = migration.wait(|migration| Ok(migration.keep_lost(&mut lost, version))).err();
+            if overrides.some_stay_behind
+                && let Some(lost) = seen.take()
+            {
+                migration.say(&format!("warning: {lost}"))?;
+            }
         }
-        go_on
-    };
-    if !go_on {
-        return Ok(());
+        let Some(seen) = seen else { continue };
+        let put_back = migration.put_all_back(&taken)?;
+        let fix = match custom {
+            true => "see hpalite's log, and whether it runs with --adapter-config and the rules of these metrics",
+            false => "see its log, hpalite doctor, and --timeout",
+        };
+        let seconds = plan.timeout.as_secs();
+        return Err(Failure::Stopped(vec![format!("not served within {seconds} s: {seen}; {put_back}; {fix}")]));
     }
-    let Err(seen) = migration.wait(|migration| migration.missing()) else {
-        return migration.say("metrics are read from hpalite");
-    };
-    let put_back = migration.put_back(&before)?;
-    let fix = "see its log, hpalite doctor, and --timeout";
-    Err(Failure::Stopped(vec![format!("not served within {} s: {seen}; {put_back}; {fix}", plan.timeout.as_secs())]))
+    if plan.dry_run { Ok(()) } else { migration.say("metrics are read from hpalite") }
 }
 
 impl Migration<'_> {
+    /// Lets one APIService route to us. Returns whether it does so now.
+    fn take(&mut self, name: &str, before: &Value, port: i64) -> Result<bool, Failure> {
+        let (plan, ours) = (self.plan, place(&self.plan.service));
+        if before.is_null() {
+            let goes_on = self.step(&format!("create APIService {name} for Service {ours}, port {port}"))?;
+            if goes_on {
+                self.create(name, port)?;
+            }
+            return Ok(goes_on);
+        }
+        if self.is_ours(before) {
+            self.say(&format!("APIService {name} routes to Service {ours} already"))?;
+            return Ok(!plan.dry_run);
+        }
+        let theirs = format!("{}/{}", text(before, "/spec/service/namespace"), text(before, "/spec/service/name"));
+        let goes_on =
+            self.step(&format!("point APIService {name} to Service {ours}, port {port}, instead of {theirs}"))?;
+        if goes_on {
+            let service = json!({ "name": plan.service.0, "namespace": plan.service.1, "port": port });
+            let spec = json!({ "service": service, "caBundle": null, "insecureSkipTLSVerify": null });
+            let installed = self.get(&SERVICES, Some(&plan.service.1), &plan.service.0)?;
+            self.route(name, &json!({ "metadata": release(&installed), "spec": spec }))?;
+        }
+        Ok(goes_on)
+    }
+
     /// The port of our Service, if all that is needed is there.
-    fn can_take_over(&mut self, overrides: Overrides) -> Result<i64, Failure> {
+    fn can_take_over(&mut self, apis: Apis, names: &[String], overrides: Overrides) -> Result<i64, Failure> {
         let mut problems = Vec::new();
+        let (external, _) = apis.wanted();
         if self.get(&CRDS, None, "scaledobjects.keda.sh")?.is_null() {
             problems.push("there is no CustomResourceDefinition scaledobjects.keda.sh: apply k8s/crds".to_owned());
         }
@@ -80,7 +139,9 @@ impl Migration<'_> {
             let fix = "see the log of its pod, and /readyz";
             problems.push(format!("no pod of Service {namespace}/{name} is ready: {fix}"));
         }
-        for operator in self.list(&DEPLOYMENTS, None, None)? {
+        // KEDA has nothing to do with metrics of objects.
+        let deployments = if external { self.list(&DEPLOYMENTS, None, None)? } else { Vec::new() };
+        for operator in deployments {
             if text(&operator, "/metadata/name") != "keda-operator" || !runs(&operator) || overrides.keda_runs {
                 continue;
             }
@@ -90,10 +151,14 @@ impl Migration<'_> {
                  kubectl -n {namespace} scale deployment keda-operator --replicas=0, or --force"
             ));
         }
-        problems.extend(self.left_behind(overrides)?);
+        if external {
+            problems.extend(self.left_behind(overrides)?);
+        }
         let own = "/metadata/labels/kube-aggregator.kubernetes.io~1automanaged";
-        if !text(&self.apiservice()?, own).is_empty() {
-            problems.push(format!("APIService {} is the API server's own", self.plan.apiservice));
+        for name in names {
+            if !text(&self.apiservice(name)?, own).is_empty() {
+                problems.push(format!("APIService {name} is the API server's own"));
+            }
         }
         match port {
             Some(port) if problems.is_empty() => Ok(port),
@@ -128,29 +193,31 @@ impl Migration<'_> {
         Ok(Vec::new())
     }
 
-    fn create(&self, port: i64) -> Result<(), Error> {
-        let (version, group) = self.plan.apiservice.split_once('.').unwrap_or(("v1beta1", "external.metrics.k8s.io"));
+    fn create(&self, name: &str, port: i64) -> Result<(), Error> {
+        let (version, group) = name.split_once('.').unwrap_or(("v1beta1", "external.metrics.k8s.io"));
+        // Of two versions the newer is preferred.
+        let priority = if version == "v1beta2" { 200 } else { 100 };
         let body = json!({
             "apiVersion": API_SERVICES.api_version(), "kind": "APIService",
-            "metadata": { "name": self.plan.apiservice },
+            "metadata": { "name": name },
             "spec": {
-                "group": group, "version": version, "groupPriorityMinimum": 100, "versionPriority": 100,
+                "group": group, "version": version, "groupPriorityMinimum": 100, "versionPriority": priority,
                 "service": { "name": self.plan.service.0, "namespace": self.plan.service.1, "port": port },
             },
         });
         // Not forced: if another party creates it at the same moment, this fails.
         let kind = PatchKind::Apply { field_manager: "hpalite-takeover", force: false };
-        let request = API_SERVICES.patch(None, &self.plan.apiservice, kind, body.to_string().into_bytes())?;
+        let request = API_SERVICES.patch(None, name, kind, body.to_string().into_bytes())?;
         self.client.send(&request).map(drop)
     }
 
-    fn route(&self, patch: &Value) -> Result<(), Error> {
-        self.change(&API_SERVICES, None, &self.plan.apiservice, |_| patch.clone())
+    fn route(&self, name: &str, patch: &Value) -> Result<(), Error> {
+        self.change(&API_SERVICES, None, name, |_| patch.clone())
     }
 
     /// What is still missing until a metric can be read from us.
-    fn missing(&mut self) -> Result<Option<String>, Failure> {
-        let apiservice = self.apiservice()?;
+    fn missing(&mut self, name: &str) -> Result<Option<String>, Failure> {
+        let apiservice = self.apiservice(name)?;
         let Some(available) = condition(&apiservice, "Available").filter(|_| self.is_ours(&apiservice)) else {
             return Ok(Some("the API server has not looked at it yet".to_owned()));
         };
@@ -161,19 +228,32 @@ impl Migration<'_> {
         let group = text(&apiservice, "/spec/group");
         let version = text(&apiservice, "/spec/version");
         let namespace = &self.plan.service.1;
-        let probe = format!("/apis/{group}/{version}/namespaces/{namespace}/hpalite-takeover");
-        let selector = "labelSelector=scaledobject.keda.sh%2Fname%3Dhpalite-takeover";
-        let answer = self.client.send(&Request::get_path(format!("{probe}?{selector}")));
-        Ok(match answer {
-            Err(Error::Status(status)) if status.message.starts_with("no metric hpalite-takeover of a ") => None,
+        let path = format!("/apis/{group}/{version}/namespaces/{namespace}");
+        let (probe, ours) = if group == "custom.metrics.k8s.io" {
+            (format!("{path}/pods/{PROBE}/{PROBE}"), format!("no rule gives the metric {PROBE} for "))
+        } else {
+            let selector = format!("labelSelector=scaledobject.keda.sh%2Fname%3D{PROBE}");
+            (format!("{path}/{PROBE}?{selector}"), format!("no metric {PROBE} of a "))
+        };
+        Ok(match self.client.send(&Request::get_path(probe)) {
+            Err(Error::Status(status)) if status.message.starts_with(&ours) => None,
             Err(error) => Some(error.to_string()),
             Ok(_) => Some("another server answers".to_owned()),
         })
     }
 
-    fn put_back(&mut self, before: &Value) -> Result<&'static str, Failure> {
+    /// Puts all of them back, and says what became of them.
+    fn put_all_back(&mut self, taken: &[Route]) -> Result<&'static str, Failure> {
+        let mut said = "nothing was changed";
+        for Route { name, before } in taken.iter().rev() {
+            said = self.put_back(name, before)?;
+        }
+        Ok(if taken.len() > 1 { "all APIServices are as they were before" } else { said })
+    }
+
+    fn put_back(&mut self, name: &str, before: &Value) -> Result<&'static str, Failure> {
         if before.is_null() {
-            let created = self.apiservice()?;
+            let created = self.apiservice(name)?;
             if !created.is_null() {
                 self.delete(&API_SERVICES, &created)?;
             }
@@ -187,7 +267,7 @@ impl Migration<'_> {
             "service": spec["service"], "caBundle": spec["caBundle"],
             "insecureSkipTLSVerify": spec["insecureSkipTLSVerify"],
         });
-        self.route(&json!({ "metadata": release(before), "spec": spec }))?;
+        self.route(name, &json!({ "metadata": release(before), "spec": spec }))?;
         Ok("the APIService is as it was before")
     }
 }

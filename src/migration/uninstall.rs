@@ -81,7 +81,8 @@ impl Migration<'_> {
 
     /// First, since without its server it keeps every namespace from being deleted.
     fn remove_apiservice(&mut self) -> Result<(), Failure> {
-        let (name, found) = (&self.plan.apiservice, self.apiservice()?);
+        let name = &self.plan.apiservice;
+        let found = self.apiservice(name)?;
         if found.is_null() {
             return self.say(&format!("APIService {name} does not exist"));
         }

@@ -85,7 +85,10 @@ pub fn run(remote: &Remote, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     let pod = Pod::find(&client, remote.place.service.as_ref())?;
     let mut words = vec![BINARY.to_owned()];
     words.extend(remote.words.first().cloned());
-    let own = remote.as_in_pod.iter().filter_map(|flag| Some(format!("--{flag}={}", pod.flag(flag)?)));
+    let own = remote.as_in_pod.iter().flat_map(|flag| {
+        let values = pod.flags(flag).into_iter();
+        values.map(move |value| format!("--{flag}={value}"))
+    });
     words.extend(own);
     words.extend(remote.words.iter().skip(1).cloned());
     exec::exec(&client, &pod, &words, (!remote.files.is_empty()).then_some(&input), out, err)

@@ -92,11 +92,20 @@ impl Pod {
 
     /// Returns the value of a flag of its daemon, if that has it.
     pub(super) fn flag(&self, long: &str) -> Option<&str> {
+        self.flags(long).into_iter().next()
+    }
+
+    /// Returns the values of a flag that may be given several times.
+    pub(super) fn flags(&self, long: &str) -> Vec<&str> {
         let flag = format!("--{long}");
-        self.arguments.iter().enumerate().find_map(|(at, argument)| match argument.strip_prefix(&flag)? {
-            "" => self.arguments.get(at + 1).map(String::as_str),
-            rest => rest.strip_prefix('='),
-        })
+        let value = |(at, argument): (usize, &'_ String)| match argument.strip_prefix(&flag)? {
+            // A flag that follows is no value: what stands before it means true.
+            "" => Some(
+                self.arguments.get(at + 1).map_or("true", |next| if next.starts_with("--") { "true" } else { next }),
+            ),
+            _ => self.arguments[at].strip_prefix(&flag)?.strip_prefix('='),
+        };
+        self.arguments.iter().enumerate().filter_map(value).collect()
     }
 }
 
@@ -130,7 +139,10 @@ mod tests {
     fn pod(name: &str, phase: &str, ready: &str) -> Value {
         json!({
             "metadata": { "name": name, "namespace": "keda" },
-            "spec": { "containers": [{ "name": "proxy" }, { "name": "hpalite", "args": ["run", "--db=/d/h.db", "--ui", "[::1]:7"] }] },
+            "spec": { "containers": [{ "name": "proxy" }, { "name": "hpalite", "args": [
+                "run", "--db=/d/h.db", "--ui", "[::1]:7", "--forward-external-metrics=https://a", "--yes",
+                "--forward-external-metrics", "https://b", "--last",
+            ] }] },
             "status": { "phase": phase, "conditions": [{ "type": "Ready", "status": ready }] },
         })
     }
@@ -155,5 +167,7 @@ mod tests {
         assert_eq!((pod.namespace.as_str(), pod.container.as_str()), ("keda", "hpalite"));
         assert_eq!((pod.flag("db"), pod.flag("ui"), pod.flag("http")), (Some("/d/h.db"), Some("[::1]:7"), None));
         assert_eq!(pod.flag("d"), None);
+        assert_eq!(pod.flags("forward-external-metrics"), ["https://a", "https://b"]);
+        assert_eq!((pod.flag("yes"), pod.flag("last")), (Some("true"), Some("true")));
     }
 }

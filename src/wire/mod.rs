@@ -25,6 +25,9 @@ pub mod time;
 pub mod trigger;
 pub mod workload;
 
+/// Name of an object that nobody has, which a takeover asks for to see who answers.
+pub const PROBE: &str = "hpalite-takeover";
+
 pub use fields::Warning;
 pub(crate) use fields::{describe, quoted};
 pub use metadata::Unreadable;

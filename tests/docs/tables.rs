@@ -146,6 +146,7 @@ fn every_finding_of_doctor_is_in_the_table() {
     let others = [
         "keda-operator",
         "prometheus-adapter",
+        "kube-metrics-adapter",
         "kube-system",
         "horizontal-pod-autoscaler",
         "extension-apiserver-authentication",

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Exclusive;
 use super::case::Case;
+use super::migration::done;
 use crate::support::cluster::{Cluster, Daemon, path, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 use crate::support::prometheus::Prometheus;
@@ -252,6 +253,20 @@ fn the_walkthrough_of_prometheus_adapter_runs_unchanged_beside_a_scaled_object()
     gauges.lock().unwrap()[1].1 = 80.0;
     wait_for_replicas(&case, "worker", 8);
     assert!(read("v1beta2", "services/front/waiting").is_ok());
+
+    // Whoever else has an API of these metrics, what HPAs read can be read after it was taken over.
+    let elsewhere = json!({ "spec": { "caBundle": null, "insecureSkipTLSVerify": true,
+        "service": { "name": "prometheus-adapter", "namespace": namespace } } });
+    cluster.kubectl(&["patch", "apiservice", CUSTOM[0], "--type=merge", "-p", &elsewhere.to_string()]);
+    let text = done(cluster, &["takeover", "--metrics", "custom"]);
+    for words in [
+        "1 of 2 metrics of HPAs can be read now",
+        &format!("point APIService {} to Service hpalite/hpalite", CUSTOM[0]),
+        &format!("APIService {} routes to Service hpalite/hpalite already", CUSTOM[1]),
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(read("v1beta1", "services/front/waiting").is_ok());
 
     let check = Command::new(env!("CARGO_BIN_EXE_hpalite")).args(["check", &file.display().to_string()]).output();
     assert_eq!(check.expect("hpalite can be run").status.code(), Some(2));

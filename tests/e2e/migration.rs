@@ -11,7 +11,7 @@ use super::{Exclusive, exclusive};
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, path, wait_for};
 
 /// Restores the cluster for other tests, even after a failure.
-struct Reinstalled<'a>(&'a Cluster);
+pub(crate) struct Reinstalled<'a>(pub(crate) &'a Cluster);
 
 impl Drop for Reinstalled<'_> {
     fn drop(&mut self) {

@@ -12,6 +12,7 @@ mod deletion;
 mod differences;
 mod doctor;
 mod fairness;
+mod forward;
 mod freeze;
 mod frugal;
 mod hpa;

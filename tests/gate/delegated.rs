@@ -101,7 +101,7 @@ fn respond(
     Some(match &attributes {
         Attributes::Resource(metric) => Response::text(200, format!("{} for {}", metric.resource, user.name)),
         Attributes::NonResource { path, .. } if path.ends_with('z') => Response::text(200, "ok"),
-        Attributes::NonResource { .. } => discovery::answer(request, &|| None)
+        Attributes::NonResource { .. } => discovery::answer(request, &discovery::Served::NOTHING)
             .unwrap_or_else(|| Response::status(404, "NotFound", "the server could not find the requested resource")),
     })
 }

@@ -1,6 +1,7 @@
 //! Queries to a scripted Prometheus on loopback.
 
 pub(crate) mod credentials;
+mod forward;
 mod grouping;
 mod hostile;
 mod http;
@@ -14,4 +15,4 @@ mod reach;
 mod real;
 mod setup;
 mod stores;
-mod tls;
+pub(crate) mod tls;

@@ -16,13 +16,13 @@ use rustls::{RootCertStore, ServerConfig};
 use super::setup::{ask, assert_failed, failed, source, transport, transport_with, with_modes};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub(super) pem: String,
+    pub(crate) pem: String,
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::named("one")
     }
 
@@ -36,7 +36,7 @@ impl Authority {
     }
 
     /// Returns certificate and key.
-    pub(super) fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+    pub(crate) fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         change(&mut params);
@@ -45,7 +45,7 @@ impl Authority {
 }
 
 /// `clients` is the CA of accepted clients.
-pub(super) fn server(pair: &(String, String), clients: Option<&Authority>) -> ServerConfig {
+pub(crate) fn server(pair: &(String, String), clients: Option<&Authority>) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();

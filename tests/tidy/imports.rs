@@ -99,7 +99,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "migration",
-        "clock kube rights scaling unserved wire",
+        "clock encode kube rights scaling unserved wire",
         "a command beside the daemon, which needs the API server alone",
     ),
     layer("config", "kube logfmt outbound scaling store tls wire", "the settings of a daemon, for all that need them"),
@@ -109,23 +109,29 @@ const LAYERS: &[Layer] = &[
         "answers the API's reads by rules: it asks Prometheus and the API server, and knows no ScaledObject",
     ),
     layer(
+        "forward",
+        "config encode http polling scaling telemetry wire",
+        "answers the API's reads as another adapter does: it knows neither objects nor rules",
+    ),
+    layer(
         "sources",
         "clock config encode formats identity kube metrics_api outbound polling prometheus queues scaling wire workers",
         "chooses the source of a query and its credentials, for the daemon and for doctor alike",
     ),
     layer(
         "doctor",
-        "config encode http kube rights scaling sources store tls unserved wire",
+        "config encode forward http kube rights scaling sources store tls unserved wire",
         "a command beside the daemon: it must work where no daemon runs",
     ),
     layer(
         "daemon",
-        "adapter clock config encode http kube logfmt outbound polling scaling sources store telemetry ui wire workers",
+        "adapter clock config encode forward http kube logfmt outbound polling scaling sources store telemetry ui wire \
+         workers",
         "ties the parts together; only the command line stands above it",
     ),
     layer(
         "cli",
-        "check config daemon doctor explain history kube logfmt migration outbound plugin replay scaling status store tls wire",
+        "check config daemon doctor explain formats history kube logfmt migration outbound plugin replay scaling status store tls wire",
         "reads flags and starts a command; nobody below needs to know of flags",
     ),
 ];

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::fence::Fence;
 use crate::adapter::Adapter;
+use crate::forward::Forwarder;
 use crate::http::gate::Counters;
 use crate::http::{Request, Response};
 use crate::kube::client::Client;
@@ -30,6 +31,8 @@ pub(super) struct Sources {
     pub(super) keda: Option<Arc<keda::Tally>>,
     /// `None` without rules of prometheus-adapter.
     pub(super) adapter: Option<Arc<Adapter>>,
+    /// `None` without other adapters.
+    pub(super) forwarder: Option<Arc<Forwarder>>,
 }
 
 /// Threads that serve the page: while one renders it, the other waits.
@@ -121,6 +124,9 @@ fn exposition(sources: &Sources) -> String {
     }
     if let Some(adapter) = &sources.adapter {
         adapter.write(&mut out);
+    }
+    if let Some(forwarder) = &sources.forwarder {
+        forwarder.write(&mut out);
     }
     if let Some(tally) = &sources.keda {
         tally.write(&mut out);
