@@ -7,9 +7,8 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::scaling::event::{ErrorClass, Event, PollError};
+use crate::scaling::event::{Conduct, ErrorClass, Event, PollError};
 use crate::scaling::model::{ApiGroup, ObjectKey};
-use crate::scaling::schedule::Conduct;
 
 pub struct Turns {
     inbox: SyncSender<Event>,

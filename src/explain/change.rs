@@ -98,10 +98,11 @@ struct Cause {
 }
 
 fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>) -> Cause {
-    let Some(definition) = facts.definition(row.at) else {
-        return Cause { claims: Vec::new(), limits: Vec::new(), driven_by: None };
-    };
     let reported = after_change(facts, row);
+    let by_itself = reported.filter(|_| row.to == 0).and_then(|reported| to_zero(reported, "its minReplicas is 0"));
+    let Some(definition) = facts.definition(row.at) else {
+        return Cause { claims: by_itself.into_iter().collect(), limits: Vec::new(), driven_by: None };
+    };
     let limit = reported.and_then(|reported| limit(reported, definition, row, from));
     let mut at = row.at;
     if !explains(metrics, definition, row, from)
@@ -130,9 +131,7 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
             claims.push(Claim::Absent { metric, at, since, answer });
         }
     }
-    if row.to == 0 {
-        claims.extend(reported.and_then(|reported| to_zero(reported, "its minReplicas is 0")));
-    }
+    claims.extend(by_itself);
     let mut limits = Vec::new();
     if let Some((by, allows, claim)) = limit {
         limits.push(Held::new(by.id(), vec![claim.clone()]).allowing(allows));

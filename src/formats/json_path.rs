@@ -118,12 +118,11 @@ fn step(text: &str) -> Result<(Step, &str), String> {
         let inner = &rest[1..];
         let end = inner.find(quote).ok_or("has a name without its closing quote")?;
         let (name, after) = (&inner[..end], inner[end + 1..].trim_start());
+        if name.contains('\\') {
+            return Err("has an escape in a name, which is not supported".to_owned());
+        }
         let after = after.strip_prefix(']').ok_or("has more than one name in brackets, which is not supported")?;
-        return if name.contains('\\') {
-            Err("has an escape in a name, which is not supported".to_owned())
-        } else {
-            Ok((Step::Name(name.to_owned()), after))
-        };
+        return Ok((Step::Name(name.to_owned()), after));
     }
     let (inner, after) = rest.split_once(']').ok_or("has a bracket that is not closed")?;
     let inner = inner.trim();

@@ -1,49 +1,48 @@
-//! How many reads are forwarded at once, in all and for each namespace.
+//! How many reads are forwarded at once, shared among the namespaces.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::scaling::schedule;
 
 /// Reads that wait for other adapters at once; each takes a patient worker of the gate, which has as many more for them.
 pub const FORWARDS_MAX: usize = 8;
-/// Those of one namespace, so that one whose reads take long leaves places to others.
-const OF_NAMESPACE_MAX: usize = FORWARDS_MAX / 2;
 
-#[derive(Debug, Default)]
-pub(super) struct Places(Mutex<HashMap<String, usize>>);
+#[derive(Debug)]
+pub(super) struct Places(Mutex<schedule::Places>);
 
 /// One place, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place<'p> {
     places: &'p Places,
-    namespace: String,
+    namespace: Arc<str>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Mutex::new(schedule::Places::new(FORWARDS_MAX)))
+    }
 }
 
 impl Places {
     /// Returns None if there is no place left, for anybody or for this namespace.
     pub(super) fn take(&self, namespace: &str) -> Option<Place<'_>> {
-        let mut taken = self.lock();
-        let own = taken.get(namespace).copied().unwrap_or(0);
-        if own >= OF_NAMESPACE_MAX || taken.values().sum::<usize>() >= FORWARDS_MAX {
+        let mut places = self.lock();
+        if !places.has_room(namespace, false) {
             return None;
         }
-        taken.insert(namespace.to_owned(), own + 1);
-        Some(Place { places: self, namespace: namespace.to_owned() })
+        let namespace = Arc::from(namespace);
+        places.take(&namespace);
+        Some(Place { places: self, namespace })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+    fn lock(&self) -> MutexGuard<'_, schedule::Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
-        if let Some(own) = taken.get_mut(&self.namespace) {
-            *own -= 1;
-            if *own == 0 {
-                taken.remove(&self.namespace);
-            }
-        }
+        self.places.lock().give_back(&self.namespace);
     }
 }
 
@@ -59,7 +58,7 @@ mod tests {
         assert_eq!((greedy.len(), others.len()), (4, 4));
         assert!(places.take("late").is_none(), "all are taken");
         drop((greedy, others));
-        assert!(places.lock().is_empty());
+        assert_eq!(places.lock().taken(), 0);
         assert!(places.take("greedy").is_some());
     }
 }

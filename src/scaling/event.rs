@@ -11,7 +11,6 @@ use super::model::{
     Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, Pause, PodIdentity, PodSelection,
     PodValues, Query, ResourceTrigger, ScaledObject, Status, TargetRef, UnixMillis, Workload,
 };
-use super::schedule::Conduct;
 use super::view::ObjectView;
 
 /// What a watch of one kind reports. `scope` is the watched namespace, empty for all.
@@ -262,6 +261,19 @@ pub enum WriteKind {
         finalizers: Vec<String>,
         resource_version: String,
     },
+}
+
+/// How a server behaved in a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conduct {
+    /// It answered within this time.
+    Answered(Duration),
+    /// It did not answer.
+    Troubled,
+    /// It asks for a pause of this length.
+    Overloaded(Duration),
+    /// It was not queried.
+    Unasked,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

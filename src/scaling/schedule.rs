@@ -14,13 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Calendar;
-use super::event::{Credentials, Group, PollJob};
+use super::event::{Conduct, Credentials, Group, PollJob};
 use super::fingerprint;
 use super::model::{ObjectKey, PrometheusSource, Query, UnixMillis};
 pub use budget::Limits;
 use grouping::{GROUP_MAX, Member};
 pub use places::Places;
-pub use share::Conduct;
 use share::Shares;
 use turns::Turn;
 

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use super::budget::{Budgets, Limits, REST_MAX};
 use super::places::{Counts, Places};
+use crate::scaling::event::Conduct;
 use crate::scaling::model::{ObjectKey, UnixMillis};
 use crate::scaling::round_robin::RoundRobin;
 
@@ -40,19 +41,6 @@ use crate::scaling::round_robin::RoundRobin;
 pub(super) const PROMPT: Duration = Duration::from_secs(3);
 /// Lanes kept per namespace; the least recently used one is forgotten first.
 const LANES_MAX: usize = 1024;
-
-/// How a server behaved in a poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conduct {
-    /// It answered within this time.
-    Answered(Duration),
-    /// It did not answer.
-    Troubled,
-    /// It asks for a pause of this length.
-    Overloaded(Duration),
-    /// It was not queried.
-    Unasked,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {

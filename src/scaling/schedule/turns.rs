@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Schedule;
-use super::share::Conduct;
+use crate::scaling::event::Conduct;
 use crate::scaling::model::{ObjectKey, UnixMillis};
 
 /// A request of somebody else, from its wish until its end.

@@ -9,8 +9,8 @@ use super::work::Work;
 use super::{WATCHED, World, watched_kind};
 use crate::scaling::composite;
 use crate::scaling::event::{
-    Answer, Command, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, Split, TargetErrorKind,
-    TargetRead, WatchEvent,
+    Answer, Command, Conduct, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, Split,
+    TargetErrorKind, TargetRead, WatchEvent,
 };
 use crate::scaling::hpa::{HpaId, ObservedHpa, OwnerRef};
 use crate::scaling::model::{
@@ -18,7 +18,6 @@ use crate::scaling::model::{
     ScaledObject, Trigger, UnixMillis, Workload,
 };
 use crate::scaling::object::Object;
-use crate::scaling::schedule::Conduct;
 use crate::scaling::target::{Target, TargetId};
 
 /// Upper bound on HPAs deleted while a write is in flight: 32 concurrent writes of about 1 s, times 8.
