@@ -248,10 +248,10 @@ fn an_hpa_that_scaled_to_zero_by_itself_holds_it_there() {
     assert!(report.entries[0].text.contains("its minReplicas is 0"), "{}", report.entries[0].text);
     assert_eq!(held_by(&given("False", "NotScaledToZero").now()), []);
     let mut failing = given("True", "ScaledToZero");
-    let mut conditions: Value = serde_json::from_str(&failing.hpa[0].conditions_json).unwrap();
+    let mut conditions: Value = serde_json::from_str(&failing.hpa[0].conditions_json).expect("was written as JSON");
     let failed =
         json!({ "type": "ScalingActive", "status": "False", "reason": "FailedGetExternalMetric", "message": "m" });
-    conditions.as_array_mut().unwrap().push(failed);
+    conditions.as_array_mut().expect("is a list").push(failed);
     failing.hpa[0].conditions_json = conditions.to_string();
     assert_eq!(held_by(&failing.now()), [("hpa", None, None)], "it cannot scale up");
 }

@@ -63,8 +63,7 @@ impl Socket {
     }
 
     pub(super) fn shutdown_handle(&self) -> Weak<dyn ShutdownHandle> {
-        let stream = Arc::downgrade(&self.stream);
-        stream
+        Arc::downgrade(&(Arc::clone(&self.stream) as Arc<dyn ShutdownHandle>))
     }
 }
 

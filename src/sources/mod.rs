@@ -3,6 +3,8 @@
 //! Stands above [`crate::polling`], which owns threads and connections, and above the sources themselves. The daemon's
 //! workers and `hpalite doctor` ask through the same [`Asker`], so that both see the same answer.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod endpoints;
 pub mod pods;
 mod secrets;
