@@ -80,7 +80,9 @@ pub fn takeover(
         let Some(seen) = seen else { continue };
         let put_back = migration.put_all_back(&taken)?;
         let fix = match custom {
-            true => "see hpalite's log, and whether it runs with --adapter-config and the rules of these metrics",
+            true => {
+                "see hpalite's log, and whether it has these metrics: by --adapter-config, or by annotations of the HPAs"
+            }
             false => "see its log, hpalite doctor, and --timeout",
         };
         let seconds = plan.timeout.as_secs();
@@ -230,13 +232,18 @@ impl Migration<'_> {
         let namespace = &self.plan.service.1;
         let path = format!("/apis/{group}/{version}/namespaces/{namespace}");
         let (probe, ours) = if group == "custom.metrics.k8s.io" {
-            (format!("{path}/pods/{PROBE}/{PROBE}"), format!("no rule gives the metric {PROBE} for "))
+            // With rules, and without.
+            let ours = vec![
+                format!("no rule gives the metric {PROBE} for "),
+                format!("no HPA asks for the metric {PROBE} of "),
+            ];
+            (format!("{path}/pods/{PROBE}/{PROBE}"), ours)
         } else {
             let selector = format!("labelSelector=scaledobject.keda.sh%2Fname%3D{PROBE}");
-            (format!("{path}/{PROBE}?{selector}"), format!("no metric {PROBE} of a "))
+            (format!("{path}/{PROBE}?{selector}"), vec![format!("no metric {PROBE} of a ")])
         };
         Ok(match self.client.send(&Request::get_path(probe)) {
-            Err(Error::Status(status)) if status.message.starts_with(&ours) => None,
+            Err(Error::Status(status)) if ours.iter().any(|ours| status.message.starts_with(ours)) => None,
             Err(error) => Some(error.to_string()),
             Ok(_) => Some("another server answers".to_owned()),
         })
