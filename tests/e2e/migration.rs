@@ -192,7 +192,7 @@ fn uninstalling_leaves_nothing_that_hangs() {
     assert_eq!(cluster.replicas(&case.namespace, "api"), Some(5), "nothing asked for another count");
     assert_eq!(cluster.replicas(&case.namespace, "restored"), Some(2), "the original count was asked for");
     drop(daemon);
-    cluster.kubectl(&["delete", "namespace", &case.namespace, "--timeout=60s"]);
+    cluster.kubectl(&["delete", "namespace", &case.namespace, "--timeout=170s"]);
     assert!(done(cluster, &["uninstall"]).contains("does not exist"), "a second time is no harm");
 }
 

@@ -70,7 +70,7 @@ pub(crate) fn foreign_kinds(cluster: &Cluster) {
             },
         });
         cluster.apply(&definition.to_string());
-        cluster.kubectl(&["wait", "--for=condition=Established", &format!("crd/{plural}.{group}"), "--timeout=60s"]);
+        cluster.kubectl(&["wait", "--for=condition=Established", &format!("crd/{plural}.{group}"), "--timeout=170s"]);
     }
 }
 

@@ -185,7 +185,7 @@ fn the_rest(case: &Case<'_>, source: &Source) {
         ("triggerauthentications.keda.k8s.io", "old"),
         ("clustertriggerauthentications.keda.sh", "shared"),
     ] {
-        case.kubectl(&["delete", kind, name, "--timeout=60s"]);
+        case.kubectl(&["delete", kind, name, "--timeout=170s"]);
     }
 }
 

@@ -63,7 +63,7 @@ fn one_cause_is_one_finding() {
         "metadata": { "name": "left", "namespace": case.namespace, "labels": { "scaledobject.keda.sh/name": "so" } },
         "spec": { "maxReplicas": 2, "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "api" } },
     }).to_string());
-    delete(&["crd", "scaledobjects.keda.sh", "--timeout=60s"]);
+    delete(&["crd", "scaledobjects.keda.sh", "--timeout=170s"]);
     alone(cluster, "crd-missing", &["hpa-orphaned"]);
     cluster.install();
     delete(&["hpa", "left", "-n", &case.namespace]);
@@ -117,9 +117,9 @@ fn a_missing_right_on_a_target_and_then_its_hpas_conditions_are_reported() {
     assert!(is_reported(&found, "hpa-not-scaling", "InvalidSelector"), "{found:#?}");
     let finding = found.iter().find(|finding| finding["id"] == "hpa-not-scaling").unwrap();
     assert!(finding["fix"].as_str().unwrap().contains("labelSelectorPath"), "{finding}");
-    case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=60s"]);
+    case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=170s"]);
     cluster.kubectl(&["delete", "clusterrole", "hpalite-scale-gangs"]);
-    cluster.kubectl(&["delete", "crd", "gangs.doctor.example", "--timeout=60s"]);
+    cluster.kubectl(&["delete", "crd", "gangs.doctor.example", "--timeout=170s"]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_trigger_s_error_is_one_finding_whoever_repeats_it() {
         ids.sort_unstable();
         if ids == ["query-failed", "query-partial"] { Ok(()) } else { Err(format!("{found:#?}")) }
     });
-    case.kubectl(&["delete", "scaledobjects.keda.sh", "--all", "--timeout=60s"]);
+    case.kubectl(&["delete", "scaledobjects.keda.sh", "--all", "--timeout=170s"]);
 }
 
 /// Returns the parts of a text between backquotes.
@@ -202,7 +202,7 @@ fn the_advice_on_what_is_no_number_makes_one_of_it() {
         queries.len(),
         "{found:#?}"
     );
-    case.kubectl(&["delete", "scaledobjects.keda.sh", "--all", "--timeout=60s"]);
+    case.kubectl(&["delete", "scaledobjects.keda.sh", "--all", "--timeout=170s"]);
 }
 
 #[test]
@@ -252,9 +252,9 @@ fn what_nobody_would_run_after_a_takeover_is_named_and_stops_it() {
     let text = crate::e2e::migration::done(cluster, &["takeover", "--leave-unserved"]);
     assert!(text.contains("warning: hpalite does not serve scaledjobs.keda.sh"), "{text}");
     assert!(text.contains("metrics are read from hpalite"), "{text}");
-    case.kubectl(&["delete", "scaledobjects.keda.sh", "--all", "--timeout=60s"]);
+    case.kubectl(&["delete", "scaledobjects.keda.sh", "--all", "--timeout=170s"]);
     for (group, _, plural) in kinds {
-        cluster.kubectl(&["delete", "crd", &format!("{plural}.{group}"), "--timeout=60s"]);
+        cluster.kubectl(&["delete", "crd", &format!("{plural}.{group}"), "--timeout=170s"]);
     }
     drop(daemon);
     cluster.install();
@@ -281,5 +281,5 @@ fn an_object_that_the_daemon_leaves_out_is_reported() {
         // The pause between two attempts: it is reported one minute after the object's creation.
         std::thread::park_timeout(std::time::Duration::from_secs(1));
     }
-    case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=60s"]);
+    case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=170s"]);
 }

@@ -65,7 +65,7 @@ fn queries_that_do_not_give_one_number_are_reported() {
     }
     assert!(!found.iter().any(|(_, text)| text.contains("/good ")), "{found:#?}");
     assert_eq!(prometheus.requests().len(), 5, "each question once");
-    case.kubectl(&["delete", "scaledobjects.keda.sh", "--all", "--timeout=60s"]);
+    case.kubectl(&["delete", "scaledobjects.keda.sh", "--all", "--timeout=170s"]);
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn doctor_finds_a_healthy_installation_healthy_and_names_what_an_object_suffers_
         &|| patch(cluster, "scaledobjects.keda.sh", "so", &case.namespace, &bad),
         &|| patch(cluster, "scaledobjects.keda.sh", "so", &case.namespace, &good),
     );
-    case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=60s"]);
+    case.kubectl(&["delete", "scaledobjects.keda.sh", "so", "--timeout=170s"]);
     let nowhere = free_port();
     let apiservice = json!({ "spec": { "service": { "port": nowhere } } });
     let service = json!([{ "op": "replace", "path": "/spec/ports", "value": [{ "port": nowhere }] }]);
@@ -198,7 +198,7 @@ fn doctor_names_the_cause_of_each_broken_set_up() {
         &restore,
     );
     let crd = "clustertriggerauthentications.keda.sh";
-    broken(cluster, "crd-missing", crd, &|| delete(&["crd", crd, "--timeout=60s"]), &restore);
+    broken(cluster, "crd-missing", crd, &|| delete(&["crd", crd, "--timeout=170s"]), &restore);
     let old = json!([{ "op": "remove", "path": "/spec/versions/0/subresources" }]);
     broken(cluster, "crd-outdated", "no status subresource", &|| patch(cluster, "crd", crd, "", &old), &restore);
     let bare = json!([{
