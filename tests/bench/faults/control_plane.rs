@@ -149,7 +149,7 @@ pub(crate) fn silent(stage: &mut Stage, _lasts: Duration) -> Outcome {
     let began = Instant::now();
     let object = json!({
         "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": { "name": "new", "namespace": NAMESPACE },
-        "spec": { "scaleTargetRef": { "name": "nobody" }, "triggers": [{ "type": "cpu", "metadata": { "value": "50" } }] },
+        "spec": { "scaleTargetRef": { "name": "nobody" }, "triggers": [{ "type": "cpu", "metricType": "Utilization", "metadata": { "value": "50" } }] },
     });
     stage.cluster.apply(&object.to_string());
     let seen = || stage.condition("new", "Ready", "False");
