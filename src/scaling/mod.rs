@@ -24,6 +24,7 @@ pub mod identity;
 pub mod kafka;
 pub mod model;
 mod object;
+mod object_key;
 pub mod pause;
 mod pod_metric;
 mod publish;
