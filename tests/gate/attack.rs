@@ -115,7 +115,7 @@ fn strangers_tokens_leave_room_for_the_front_proxy() {
 
 #[test]
 fn who_does_not_read_gives_way_to_who_does() {
-    let body: Arc<[u8]> = vec![b'x'; 20 << 20].into();
+    let body: Arc<Vec<u8>> = Arc::new(vec![b'x'; 20 << 20]);
     let gate = plain(Arc::new(move |_: &Request| Response::text(200, Arc::clone(&body))));
     let begin = |client: &mut TcpStream| {
         write!(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();

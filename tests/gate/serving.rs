@@ -147,7 +147,7 @@ fn without_date(answer: &str) -> String {
 #[test]
 fn an_answer_far_above_a_piece_arrives_whole_at_a_slow_reader() {
     let size: usize = 12 << 20;
-    let body: Arc<[u8]> = (0..size).map(|n| (n % 251) as u8).collect();
+    let body: Arc<Vec<u8>> = Arc::new((0..size).map(|n| (n % 251) as u8).collect());
     let handler: hpalite::http::Handler = {
         let body = Arc::clone(&body);
         Arc::new(move |_: &Request| Response::text(200, Arc::clone(&body)))
@@ -168,7 +168,7 @@ fn an_answer_far_above_a_piece_arrives_whole_at_a_slow_reader() {
 #[test]
 fn answers_nobody_reads_are_bounded_in_sum() {
     // 20 MB each: three of them are within the bound.
-    let body: Arc<[u8]> = vec![b'x'; 20 << 20].into();
+    let body: Arc<Vec<u8>> = Arc::new(vec![b'x'; 20 << 20]);
     let gate = plain(Arc::new(move |_: &Request| Response::text(200, Arc::clone(&body))));
     let code = |client: &mut std::net::TcpStream| {
         write!(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();

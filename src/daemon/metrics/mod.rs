@@ -54,7 +54,7 @@ pub(super) struct Page {
 }
 
 struct Kept {
-    body: Arc<[u8]>,
+    body: Arc<Vec<u8>>,
     made: Instant,
     fresh_for: Duration,
 }
@@ -89,7 +89,10 @@ impl Page {
             return response;
         }
         let made = Instant::now();
-        let body: Arc<[u8]> = exposition(&self.sources).into_bytes().into();
+        let mut body = exposition(&self.sources).into_bytes();
+        // It is kept until the next scrape.
+        body.shrink_to_fit();
+        let body = Arc::new(body);
         let response = page(&body);
         let fresh_for = (made.elapsed() * KEPT_TIMES).max(KEPT);
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Kept { body, made, fresh_for });
@@ -97,7 +100,7 @@ impl Page {
     }
 }
 
-fn page(body: &Arc<[u8]>) -> Response {
+fn page(body: &Arc<Vec<u8>>) -> Response {
     Response::new(200, CONTENT_TYPE, Arc::clone(body))
 }
 

@@ -3,18 +3,30 @@
 //! Pure. The only writer of status lines, of `Date`, and of the headers that delimit an answer.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::http::Response;
+use super::limits::OUT_PIECE;
+use crate::http::{Body, Response};
 use crate::logfmt;
 
-/// Appends the whole answer. `head_only` omits the body but not its length, as for HEAD. `Date` is mandatory for a
-/// server that has a clock (RFC 9110, 6.6.1).
-pub(super) fn encode(response: &Response, head_only: bool, now: SystemTime, out: &mut Vec<u8>) {
+/// Appends the whole answer, except a large body that is shared: that one is returned, and follows. `head_only` omits the
+/// body but not its length, as for HEAD. `Date` is mandatory for a server that has a clock (RFC 9110, 6.6.1).
+pub(super) fn encode(
+    response: &Response,
+    head_only: bool,
+    now: SystemTime,
+    out: &mut Vec<u8>,
+) -> Option<Arc<Vec<u8>>> {
     let body = response.body.as_bytes();
     // Answers with these statuses end with the head by definition, so they must not announce a body.
     let bodiless = matches!(response.status, 100..=199 | 204 | 304);
-    out.reserve(256 + if head_only || bodiless { 0 } else { body.len() });
+    let follows = match &response.body {
+        Body::Shared(body) if body.len() > OUT_PIECE && !head_only && !bodiless => Some(Arc::clone(body)),
+        _ => None,
+    };
+    let appended: &[u8] = if head_only || bodiless || follows.is_some() { &[] } else { body };
+    out.reserve(256 + appended.len());
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {} {}\r\n", response.status, phrase(response.status));
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
@@ -27,9 +39,8 @@ pub(super) fn encode(response: &Response, head_only: bool, now: SystemTime, out:
         header(out, name, value);
     }
     out.extend_from_slice(b"\r\n");
-    if !head_only && !bodiless {
-        out.extend_from_slice(body);
-    }
+    out.extend_from_slice(appended);
+    follows
 }
 
 /// Announces that no further request will be read; `answer` begins with the status line.
@@ -83,8 +94,20 @@ mod tests {
 
     fn text(response: &Response, head_only: bool) -> String {
         let mut out = Vec::new();
-        encode(response, head_only, UNIX_EPOCH + Duration::from_secs(784_111_777), &mut out);
+        let follows = encode(response, head_only, UNIX_EPOCH + Duration::from_secs(784_111_777), &mut out);
+        assert_eq!(follows, None);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn large_shared_bodies_follow_and_are_not_copied() {
+        let body = Arc::new(vec![b'a'; OUT_PIECE + 1]);
+        let response = Response::new(200, "text/plain", Arc::clone(&body));
+        let mut out = Vec::new();
+        let follows = encode(&response, false, UNIX_EPOCH, &mut out).unwrap();
+        assert!(Arc::ptr_eq(&follows, &body));
+        assert!(out.ends_with(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes()));
+        assert_eq!(encode(&response, true, UNIX_EPOCH, &mut out), None, "a HEAD has no body");
     }
 
     #[test]

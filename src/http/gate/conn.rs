@@ -391,7 +391,8 @@ impl Conn {
             return self
                 .answer(&Response::status(500, "InternalError", "the answer is larger than the limit"), head_only);
         }
-        answer::encode(response, head_only, SystemTime::now(), self.session.out_mut());
+        let body = answer::encode(response, head_only, SystemTime::now(), self.session.out_mut());
+        self.session.set_body(body);
     }
 
     /// After a refusal the bytes that follow cannot be interpreted, so they are not read.

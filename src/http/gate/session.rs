@@ -16,13 +16,36 @@ pub(super) struct Session {
     socket: TcpStream,
     /// Boxed, since a TLS state has a kilobyte and connections move between threads.
     tls: Option<Box<ServerConnection>>,
-    out: Vec<u8>,
-    /// How much of `out` has been passed to TLS or to the kernel.
-    sent: usize,
+    outgoing: Outgoing,
     /// Bytes passed to TLS that are not processed yet: an incomplete record or handshake message.
     pending: usize,
     /// Bytes received in the handshake so far.
     handshake: usize,
+}
+
+/// The answer that is being sent.
+#[derive(Default)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    /// Follows `bytes`; other connections may be sending it as well.
+    body: Option<Arc<Vec<u8>>>,
+    /// How much of both has been passed to TLS or to the kernel.
+    sent: usize,
+}
+
+impl Outgoing {
+    fn len(&self) -> usize {
+        self.bytes.len() + self.body.as_ref().map_or(0, |body| body.len())
+    }
+
+    /// What is next, [`OUT_PIECE`] at most; empty at the end.
+    fn piece(&self) -> &[u8] {
+        let (bytes, sent) = match (&self.body, self.sent.checked_sub(self.bytes.len())) {
+            (Some(body), Some(sent)) => (body.as_slice(), sent),
+            _ => (self.bytes.as_slice(), self.sent),
+        };
+        &bytes[sent..(sent + OUT_PIECE).min(bytes.len())]
+    }
 }
 
 /// The result of one attempt to read.
@@ -72,7 +95,7 @@ impl Session {
                 Some(Box::new(tls))
             }
         };
-        Ok(Session { socket, tls, out: Vec::new(), sent: 0, pending: 0, handshake: 0 })
+        Ok(Session { socket, tls, outgoing: Outgoing::default(), pending: 0, handshake: 0 })
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -90,18 +113,23 @@ impl Session {
 
     /// The buffer for the next answer; no other answer may be on its way.
     pub(super) fn out_mut(&mut self) -> &mut Vec<u8> {
-        debug_assert_eq!(self.sent, 0);
-        &mut self.out
+        debug_assert_eq!(self.outgoing.sent, 0);
+        &mut self.outgoing.bytes
+    }
+
+    /// What follows the bytes of [`Self::out_mut`].
+    pub(super) fn set_body(&mut self, body: Option<Arc<Vec<u8>>>) {
+        self.outgoing.body = body;
     }
 
     pub(super) fn out_len(&self) -> usize {
-        self.out.len()
+        self.outgoing.len()
     }
 
     /// Memory of the answer that is being sent: TLS keeps a second copy of the current piece.
     pub(super) fn out_cost(&self) -> usize {
-        let copied = if self.tls.is_some() { self.out.len().min(OUT_PIECE) } else { 0 };
-        self.out.len() + copied
+        let copied = if self.tls.is_some() { self.out_len().min(OUT_PIECE) } else { 0 };
+        self.out_len() + copied
     }
 
     pub(super) fn pending(&self) -> usize {
@@ -109,7 +137,7 @@ impl Session {
     }
 
     pub(super) fn wants_write(&self) -> bool {
-        self.sent < self.out.len() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+        self.outgoing.sent < self.outgoing.len() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
     /// Sends as much as the client takes, one piece at a time, so that TLS never holds a second copy of all.
@@ -119,18 +147,17 @@ impl Session {
             if !self.flush_records()? {
                 return Ok(Sent::Blocked { progress });
             }
-            let piece = &self.out[self.sent..(self.sent + OUT_PIECE).min(self.out.len())];
+            let piece = self.outgoing.piece();
             if piece.is_empty() {
                 // Idle connections, of which there may be thousands, keep no buffers; an allocation per request is cheaper.
-                self.out = Vec::new();
-                self.sent = 0;
+                self.outgoing = Outgoing::default();
                 return Ok(Sent::All);
             }
             match &mut self.tls {
-                Some(tls) => self.sent += tls.writer().write(piece)?,
+                Some(tls) => self.outgoing.sent += tls.writer().write(piece)?,
                 None => match self.socket.write(piece) {
                     Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
-                    Ok(n) => self.sent += n,
+                    Ok(n) => self.outgoing.sent += n,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         return Ok(Sent::Blocked { progress });
                     }
