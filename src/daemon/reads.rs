@@ -12,13 +12,37 @@ use crate::scaling::model::ObjectKey;
 /// over several metrics. Reporting each read would cost more than answering it.
 const REPEAT: Duration = Duration::from_millis(500);
 
-/// Upper bound on objects remembered. Beyond it all are forgotten, and some reads are reported once too often.
-const OBJECTS_MAX: usize = 4096;
+/// So many objects are remembered before those are looked for whose last report is longer ago than [`REPEAT`].
+const SWEEP_MIN: usize = 64;
 
 pub(super) struct Reads {
     inbox: SyncSender<Event>,
     /// Locked for one look-up per read.
-    reported: Mutex<HashMap<ObjectKey, Instant>>,
+    reported: Mutex<Reported>,
+}
+
+#[derive(Default)]
+struct Reported {
+    at: HashMap<ObjectKey, Instant>,
+    /// How many were left by the last sweep. The next is due when there are twice as many, so that it costs little for
+    /// each, and objects that are gone are not remembered.
+    left: usize,
+}
+
+impl Reported {
+    /// Whether this read is to be reported.
+    fn is_due(&mut self, key: &ObjectKey, now: Instant) -> bool {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < REPEAT;
+        if self.at.get(key).is_some_and(|at| is_recent(*at)) {
+            return false;
+        }
+        if self.at.len() >= SWEEP_MIN.max(2 * self.left) {
+            self.at.retain(|_, at| is_recent(*at));
+            self.left = self.at.len();
+        }
+        self.at.insert(key.clone(), now);
+        true
+    }
 }
 
 impl Reads {
@@ -27,22 +51,10 @@ impl Reads {
     }
 
     pub(super) fn report(&self, key: &ObjectKey, now: Instant) {
-        {
-            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(at) = reported.get_mut(key) {
-                if now.saturating_duration_since(*at) < REPEAT {
-                    return;
-                }
-                *at = now;
-            } else {
-                if reported.len() >= OBJECTS_MAX {
-                    reported.clear();
-                }
-                reported.insert(key.clone(), now);
-            }
+        if self.reported.lock().unwrap_or_else(PoisonError::into_inner).is_due(key, now) {
+            // If the inbox is full, only a hint about how often metrics are read is lost.
+            let _ = self.inbox.try_send(Event::MetricRead(key.clone()));
         }
-        // If the inbox is full, only a hint about how often metrics are read is lost.
-        let _ = self.inbox.try_send(Event::MetricRead(key.clone()));
     }
 }
 
@@ -68,5 +80,16 @@ mod tests {
             })
             .collect();
         assert_eq!(reported, [a.clone(), b, a]);
+    }
+
+    #[test]
+    fn objects_that_are_no_longer_read_are_forgotten() {
+        let start = Instant::now();
+        let mut reported = Reported::default();
+        for n in 0..10_000 {
+            let key = ObjectKey::new(ApiGroup::KedaSh, "n", &format!("object-{n}"));
+            assert!(reported.is_due(&key, start + REPEAT * n));
+        }
+        assert!(reported.at.len() <= SWEEP_MIN, "{}", reported.at.len());
     }
 }

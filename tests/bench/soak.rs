@@ -135,7 +135,7 @@ fn main() -> ExitCode {
             (after.cpu - before.cpu) * 100.0 / (after.at - before.at).as_secs_f64(),
             history_mb(&daemon),
             after.writes - before.writes,
-            after.scales - before.scales,
+            scales_in_the_last_minute(&daemon),
             soak.stuck().len() as f64,
         ];
         println!("{minute:>6} {}", row.map(|value| format!("{value:>12.1}")).concat());
@@ -270,11 +270,16 @@ fn history_mb(daemon: &Daemon) -> f64 {
     files.filter(is_history).map(|file| file.metadata().map_or(0, |meta| meta.len())).sum::<u64>() as f64 / 1e6
 }
 
+/// Of the history, whose oldest rows make room for these.
+fn scales_in_the_last_minute(daemon: &Daemon) -> f64 {
+    let sql = "SELECT count(*) AS n FROM replica_change WHERE at_unix_ms >= (unixepoch() - 60) * 1000";
+    daemon.sql(sql)[0]["n"].as_f64().unwrap()
+}
+
 struct Counts {
     at: Instant,
     cpu: f64,
     writes: f64,
-    scales: f64,
     /// Upper bounds in seconds, and how many polls were at most so late.
     lateness: Vec<(f64, f64)>,
 }
@@ -291,12 +296,10 @@ impl Counts {
         };
         let bound = |labels: &str| labels.split("le=\"").nth(1)?.split('"').next()?.parse().ok();
         let requests = of("hpalite_apiserver_requests_total");
-        let scales: f64 = daemon.sql("SELECT count(*) AS n FROM replica_change")[0]["n"].as_f64().unwrap();
         Self {
             at: Instant::now(),
             cpu: process.cpu_seconds(),
             writes: requests.iter().filter(|(labels, _)| is_write(labels)).map(|(_, value)| value).sum(),
-            scales,
             lateness: of("hpalite_poll_lateness_seconds_bucket")
                 .into_iter()
                 .filter_map(|(labels, value)| Some((bound(&labels)?, value)))
