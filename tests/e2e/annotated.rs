@@ -14,7 +14,7 @@ use crate::support::fake_prometheus::{FakePrometheus, Reply};
 const EXTERNAL: &str = "metric-config.external";
 
 /// Applies an HPA `name` for the Deployment of that name, which asks for `metric` with these labels, ten a replica.
-fn hpa(case: &Case<'_>, name: &str, metric: &str, labels: &Value, annotations: &[(String, String)]) {
+pub(super) fn hpa(case: &Case<'_>, name: &str, metric: &str, labels: &Value, annotations: &[(String, String)]) {
     let mut all = json!({});
     for (key, value) in annotations {
         all[key] = json!(value);
@@ -95,11 +95,11 @@ fn hpa_of_pods(case: &Case<'_>, name: &str, address: &str, port: &str) {
 }
 
 /// An annotation `metric-config.external.<metric>.prometheus/<key>`.
-fn of(metric: &str, key: &str, value: &str) -> (String, String) {
+pub(super) fn of(metric: &str, key: &str, value: &str) -> (String, String) {
     (format!("{EXTERNAL}.{metric}.prometheus/{key}"), value.to_owned())
 }
 
-fn wait_for_replicas(case: &Case<'_>, name: &str, wanted: i64) {
+pub(super) fn wait_for_replicas(case: &Case<'_>, name: &str, wanted: i64) {
     wait_seeing(&format!("{name} at {wanted} replicas"), || match case.cluster.replicas(&case.namespace, name) {
         Some(seen) if seen == wanted => Ok(()),
         seen => Err(format!("{seen:?}, {}", case.get("hpa", name).unwrap_or_default()["status"])),
