@@ -35,7 +35,7 @@ pub(super) fn hpa(case: &Case<'_>, name: &str, metric: &str, labels: &Value, ann
 }
 
 /// Applies an HPA `name` for the Deployment of that name, whose metric is one of a Service that does not exist.
-fn hpa_of_object(case: &Case<'_>, name: &str, query: &str) {
+pub(super) fn hpa_of_object(case: &Case<'_>, name: &str, query: &str) {
     let key = |key: &str| format!("metric-config.object.{name}.prometheus/{key}");
     case.apply(json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
@@ -55,7 +55,7 @@ fn hpa_of_object(case: &Case<'_>, name: &str, query: &str) {
 
 /// Applies an HPA for the Deployment of that name, which asks its pods. Nobody runs the only one: it has the status of one
 /// that is ready, at this address.
-fn hpa_of_pods(case: &Case<'_>, name: &str, address: &str, port: &str) {
+pub(super) fn hpa_of_pods(case: &Case<'_>, name: &str, address: &str, port: &str) {
     let key = |key: &str| format!("metric-config.pods.{name}.json-path/{key}");
     let namespace = &case.namespace;
     case.apply(json!({

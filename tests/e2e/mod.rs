@@ -32,6 +32,7 @@ mod queues;
 mod reach;
 mod replay;
 mod restart;
+mod second;
 mod selector;
 mod shadow;
 mod takeover;
