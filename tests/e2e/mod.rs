@@ -11,6 +11,7 @@ mod definition;
 mod deletion;
 mod differences;
 mod doctor;
+mod everything;
 mod fairness;
 mod forward;
 mod freeze;
