@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::allowed;
 use super::event::{Credentials, EnvTarget, ErrorClass, PollError};
 use super::model::{
     Authentication, AuthenticationKey, Gvkr, ObjectKey, ParameterSource, PrometheusSource, Query, ScaledObject, Source,
@@ -55,6 +56,16 @@ impl Credentials {
         if let Some(refusal) = found.allowed.refusal(&object.namespace, url) {
             return Err(error(format!("{id}: {refusal} (spec.triggers[{}] refers to it)", trigger.index)));
         }
+        // Whoever may edit the workload would say where the values go.
+        if let Some(parameter) = trigger.address_of_workload(&found.sources).filter(|_| found.allowed.servers.is_some())
+        {
+            return Err(error(format!(
+                "{id}: its annotation {} cannot be compared with {parameter}FromEnv, so write the address itself \
+                 (spec.triggers[{}] refers to it)",
+                allowed::SERVERS,
+                trigger.index
+            )));
+        }
         let wrong = found.pod_identity.as_ref().and_then(|identity| trigger.source.query()?.refusal(identity));
         if let Some(wrong) = wrong {
             return Err(error(format!(
@@ -98,7 +109,21 @@ impl Query {
     }
 }
 
+/// Parameters of triggers that say where their server is.
+const ADDRESSES: [&str; 7] = ["address", "addresses", "bootstrapServers", "connection", "host", "hosts", "queueURL"];
+
 impl Trigger {
+    /// Returns a parameter that says where the server is, and comes from a variable of the workload unless one of these
+    /// sources gives it.
+    fn address_of_workload(&self, sources: &[ParameterSource]) -> Option<&str> {
+        let named = self.env.iter().filter_map(|source| match source {
+            ParameterSource::Env { parameter, .. } => Some(parameter.as_str()),
+            _ => None,
+        });
+        let is_left = |parameter: &&str| !sources.iter().any(|source| source.may_give(parameter));
+        named.filter(|parameter| ADDRESSES.contains(parameter)).find(is_left)
+    }
+
     /// Returns why a trigger of `object` must not ask the endpoints of another namespace's Service: users of that
     /// namespace decide whether it exists and where its pods are, and an answer would reveal that.
     #[must_use]
@@ -191,6 +216,27 @@ mod tests {
         // Its own address is known when a poll reads it.
         let later = of(&trigger, &found("other", "serverAddress")).unwrap().unwrap();
         assert_eq!(later.servers.as_deref(), Some(&["other".to_owned()][..]));
+    }
+
+    #[test]
+    fn the_workload_does_not_say_where_values_go_that_are_for_some_servers_only() {
+        let env = |parameter: &str| ParameterSource::Env {
+            parameter: parameter.to_owned(),
+            name: "X".to_owned(),
+            container: None,
+        };
+        let with = |parameter: &str| Trigger { env: vec![env(parameter)], ..referring() };
+        let found = |servers: Option<&str>, sources: Vec<ParameterSource>| Authentication {
+            allowed: Allowed::read(None, servers),
+            sources,
+            ..testing::authentication("token")
+        };
+        let some = Some("prometheus");
+        let error = of(&with("host"), &found(some, Vec::new())).unwrap_err();
+        assert!(error.contains("cannot be compared with hostFromEnv") && error.contains("spec.triggers[0]"), "{error}");
+        assert!(of(&with("password"), &found(some, Vec::new())).is_ok(), "no address");
+        assert!(of(&with("host"), &found(None, Vec::new())).is_ok(), "for any server");
+        assert!(of(&with("host"), &found(some, vec![env("host")])).is_ok(), "the authentication says it");
     }
 
     #[test]
