@@ -296,8 +296,9 @@ impl Check {
         };
         match authentication::from_value(group, kind, readable.clone()) {
             Ok(reading) => {
-                self.across.authentication(reading.authentication.key);
-                place.findings(&reading.problems, &reading.warnings)
+                let findings = place.findings(&reading.problems, &reading.warnings);
+                self.across.authentication(reading.authentication);
+                findings
             }
             Err(error) => vec![place.finding(Severity::Error, "", &error.to_string(), "")],
         }

@@ -9,7 +9,8 @@ use std::rc::Rc;
 use super::workload::{Container, Workload};
 use super::{Finding, Severity};
 use crate::scaling::model::{
-    Asked, AuthenticationKey, Contradiction, Gvkr, MetricTarget, ObjectKey, ScaledObject, TargetRef, Trigger,
+    Asked, Authentication, AuthenticationKey, Contradiction, Gvkr, MetricTarget, ObjectKey, PrometheusSource, Query,
+    ScaledObject, TargetRef, Trigger,
 };
 
 #[derive(Default)]
@@ -21,9 +22,12 @@ pub(super) struct Across {
     hpas: BTreeMap<(String, String), ObjectKey>,
     /// The first HPA that asks for a metric, by namespace.
     asked: BTreeMap<(String, Asked), Rc<ScaledObject>>,
-    authentications: BTreeSet<AuthenticationKey>,
+    /// Those in the files, and whether each may give the address of a server.
+    authentications: BTreeMap<AuthenticationKey, bool>,
     /// References, with the finding to report if the authentication is not found.
     references: Vec<(AuthenticationKey, Finding)>,
+    /// References of triggers that no server is named for but by the authentication, with the finding if it does not.
+    addresses: Vec<(AuthenticationKey, Finding)>,
     /// The containers of a workload, by namespace and target.
     workloads: BTreeMap<(String, TargetRef), Vec<Container>>,
     /// Utilisation targets.
@@ -44,8 +48,11 @@ impl Across {
         self.workloads.insert((workload.namespace, workload.target), workload.containers);
     }
 
-    pub(super) fn authentication(&mut self, key: AuthenticationKey) {
-        self.authentications.insert(key);
+    pub(super) fn authentication(&mut self, found: Authentication) {
+        let says_address = found.sources.iter().any(|source| source.may_give(PrometheusSource::ADDRESS));
+        // What is wrong with it is said of itself.
+        let says_address = says_address || found.unsupported.is_some();
+        self.authentications.insert(found.key, says_address);
     }
 
     /// `place` makes a finding on a field of the object, whose message the caller fills in.
@@ -105,6 +112,7 @@ impl Across {
         }
         for trigger in &definition.triggers {
             self.reference(key, trigger, place(&format!("spec.triggers[{}].authenticationRef.name", trigger.index)));
+            self.address(key, trigger, place(&format!("spec.triggers[{}].metadata.serverAddress", trigger.index)));
         }
     }
 
@@ -122,6 +130,22 @@ impl Across {
         self.references.push((wanted, finding));
     }
 
+    /// Notes a trigger for which neither its own parameters nor a flag names a server.
+    fn address(&mut self, key: &ObjectKey, trigger: &Trigger, place: Finding) {
+        let Some(reference) = &trigger.authentication else { return };
+        let is_open = match trigger.source.query() {
+            Some(Query::Prometheus(source)) => source.authentication.is_some() && source.server_address.is_empty(),
+            _ => false,
+        };
+        if !is_open {
+            return;
+        }
+        let wanted = AuthenticationKey::of(key, reference);
+        let message = format!("no server is named, and {wanted} has no parameter serverAddress");
+        let fix = "write one of them, or name a server for all with --prometheus-server".to_owned();
+        self.addresses.push((wanted, Finding { message, fix, ..place }));
+    }
+
     /// An annotated HPA: its authentications, and whether another one asks by the same name for something else.
     pub(super) fn hpa(&mut self, object: &ScaledObject, place: impl Fn(&str) -> Finding) {
         let Ok(definition) = &object.definition else {
@@ -130,6 +154,7 @@ impl Across {
         let shared = Rc::new(object.clone());
         for (position, (asked, trigger)) in object.asked.iter().zip(&definition.triggers).enumerate() {
             self.reference(&object.key, trigger, place("metadata.annotations"));
+            self.address(&object.key, trigger, place("metadata.annotations"));
             let id = (object.key.namespace.to_string(), asked.clone());
             let first = self.asked.entry(id).or_insert_with(|| Rc::clone(&shared));
             if let Some(Contradiction { message, fix }) = object.contradiction(position, first) {
@@ -139,8 +164,10 @@ impl Across {
     }
 
     pub(super) fn finish(mut self) -> Vec<Finding> {
-        let missing = self.references.into_iter().filter(|(key, _)| !self.authentications.contains(key));
+        let missing = self.references.into_iter().filter(|(key, _)| !self.authentications.contains_key(key));
         self.findings.extend(missing.map(|(_, finding)| finding));
+        let without = self.addresses.into_iter().filter(|(key, _)| self.authentications.get(key) == Some(&false));
+        self.findings.extend(without.map(|(_, finding)| finding));
         for Utilization { workload, resource, container, finding } in self.utilizations {
             let containers = self.workloads.get(&workload).into_iter().flatten();
             let measured = containers.filter(|found| container.as_ref().is_none_or(|name| *name == found.name));

@@ -128,6 +128,7 @@ impl Doctor<'_> {
                 let target = || Some((object, object.status.scale_target_gvkr.clone()?));
                 match Credentials::of(&object.key, trigger, |id| authentications.get(id), target) {
                     Ok(credentials) => {
+                        let query = &query.settled_by(credentials.as_ref().map_or(&[], |found| &found.sources));
                         let key = (query.clone(), credentials.clone());
                         let place = *places.entry(key).or_insert_with(|| {
                             let (query, askers, objects) = (query.clone(), Vec::new(), Vec::new());

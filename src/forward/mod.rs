@@ -37,7 +37,7 @@ use crate::encode::{escape_segment, hex};
 use crate::http::Response;
 use crate::http::discovery::GROUP_VERSION;
 use crate::http::others::{FORWARDED, Names, Others, Read};
-use crate::polling::request::{Header, Method, Request, TlsMaterial};
+use crate::polling::request::{Header, Request, TlsMaterial};
 use crate::polling::transport::{Reply, Transport};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::telemetry::Exposition;
@@ -158,16 +158,9 @@ impl Forwarder {
             let token = token(file).map_err(|error| format!("--forward-token-file: {}: {error}", file.display()))?;
             headers.push(header("Authorization", format!("Bearer {token}"), true));
         }
-        Ok(Request {
-            method: Method::Get,
-            url: format!("{}/apis/{GROUP_VERSION}{path}", target.url),
-            headers,
-            form: None,
-            trusted: true,
-            direct: false,
-            tls: TlsMaterial { unsafe_ssl: self.settings.skips_verification, ..TlsMaterial::default() },
-            server: target.url.clone(),
-        })
+        let tls = TlsMaterial { unsafe_ssl: self.settings.skips_verification, ..TlsMaterial::default() };
+        let url = format!("{}/apis/{GROUP_VERSION}{path}", target.url);
+        Ok(Request { headers, trusted: true, tls, ..Request::get(url, target.url.clone()) })
     }
 
     /// Returns an adapter's answer, or what to say instead of it; `None` if it does not have the metric.

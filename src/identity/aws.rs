@@ -14,7 +14,7 @@ use crate::formats::url::Url;
 use crate::formats::xml;
 use crate::polling::auth::Auth;
 use crate::polling::failed;
-use crate::polling::request::{Header, Method, Request, TlsMaterial};
+use crate::polling::request::{Header, Method, Request};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::wire::time::parse_rfc3339;
 
@@ -187,16 +187,8 @@ pub(super) fn secret(name: &str, value: String) -> Header {
 
 /// A request to a server that the operator or a cloud chose by this URL.
 pub(super) fn get(url: &str, headers: Vec<Header>) -> Request {
-    Request {
-        method: Method::Get,
-        url: url.to_owned(),
-        headers,
-        form: None,
-        trusted: true,
-        direct: false,
-        tls: TlsMaterial::default(),
-        server: Url::parse(url).map_or_else(|_| settings::NAMELESS.to_owned(), |url| url.server()),
-    }
+    let server = Url::parse(url).map_or_else(|_| settings::NAMELESS.to_owned(), |url| url.server());
+    Request { headers, trusted: true, ..Request::get(url.to_owned(), server) }
 }
 
 pub(super) fn post(url: &str, form: String, trusted: bool) -> Request {

@@ -108,7 +108,6 @@ fn mac(key: &[u8], text: &str) -> hmac::Tag {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::polling::request::TlsMaterial;
 
     /// 2015-08-30T12:36:00Z, the time of Amazon's test suite.
     const TIME: UnixMillis = UnixMillis(1_440_938_160_000);
@@ -120,13 +119,9 @@ mod tests {
     fn signed_by(method: Method, url: &str, form: Option<&str>, session: Option<&str>) -> Request {
         let mut request = Request {
             method,
-            url: url.to_owned(),
             headers: vec![Header { name: "authorization".to_owned(), value: "Basic eA==".to_owned(), secret: true }],
             form: form.map(str::to_owned),
-            trusted: false,
-            direct: false,
-            tls: TlsMaterial::default(),
-            server: "https://example.amazonaws.com".to_owned(),
+            ..Request::get(url.to_owned(), "https://example.amazonaws.com".to_owned())
         };
         let keys = Keys {
             id: "AKIDEXAMPLE".to_owned(),

@@ -5,7 +5,7 @@
 use crate::encode::escape;
 use crate::formats::url::Url;
 use crate::polling::auth::{Auth, is_header_name};
-use crate::polling::request::{Header, IGNORED_HEADERS, Method, Request, TlsMaterial};
+use crate::polling::request::{Header, IGNORED_HEADERS, Request, TlsMaterial};
 use crate::polling::{Parameters, failed};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{ApiKeyPlace, AuthMode, MetricsApiSource};
@@ -68,7 +68,7 @@ pub fn build(
     let server = url.server();
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     let url = format!("{server}{}{query}", url.path);
-    Ok(Request { method: Method::Get, url, headers, form: None, trusted: false, direct: false, tls, server })
+    Ok(Request { headers, tls, ..Request::get(url, server) })
 }
 
 /// Returns the error for a URL that passed validation but cannot be queried.

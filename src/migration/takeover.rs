@@ -28,7 +28,9 @@ impl Apis {
     }
 
     /// Returns the APIServices in the order in which they are taken over. HPAs read metrics of objects by the newer
-    /// version where both are there, so the older one shows first, and at no risk, that they can be read.
+    /// version where both are there, so the older one shows first, and at no risk, that they can be read. External metrics
+    /// have one version, and nothing but its APIService leads to hpalite in the name of whoever calls: for them HPAs hold
+    /// still until they can be read or are put back.
     fn names(self, plan: &Plan) -> Vec<String> {
         let (external, custom) = self.wanted();
         let custom = CUSTOM_METRICS.iter().filter(|_| custom).map(|name| (*name).to_owned());

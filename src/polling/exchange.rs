@@ -346,20 +346,11 @@ pub(super) fn rest(status: u16, headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::{Method, TlsMaterial};
+    use super::super::request::Method;
     use super::*;
 
     fn begun() -> (Exchange, String) {
-        let request = Request {
-            method: Method::Get,
-            url: "http://p:9090/q".into(),
-            headers: Vec::new(),
-            form: None,
-            trusted: false,
-            direct: false,
-            tls: TlsMaterial::default(),
-            server: "http://p:9090".into(),
-        };
+        let request = Request::get("http://p:9090/q".into(), "http://p:9090".into());
         let hop = Hop { method: Method::Get, uri: request.url.parse().unwrap(), with_secrets: true };
         let (exchange, bytes) = Exchange::begin(&request, &hop, "hpalite/test", &mut vec![0; BUFFER]).unwrap();
         (exchange, String::from_utf8(bytes).unwrap())

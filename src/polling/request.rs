@@ -57,6 +57,21 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request without headers for this URL of a server that anybody may have named.
+    #[must_use]
+    pub fn get(url: String, server: String) -> Self {
+        Self {
+            method: Method::Get,
+            url,
+            headers: Vec::new(),
+            form: None,
+            trusted: false,
+            direct: false,
+            tls: TlsMaterial::default(),
+            server,
+        }
+    }
+
     pub(crate) fn has_secrets(&self) -> bool {
         self.tls.client.is_some() || self.headers.iter().any(|header| header.secret)
     }

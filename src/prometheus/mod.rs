@@ -4,12 +4,15 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod address;
 pub mod answer;
 pub mod query;
 pub mod range;
 pub mod split;
 pub mod vector;
 mod wire;
+
+pub use address::locate;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -102,19 +102,10 @@ fn request(
     let api = format!("{server}{path}{}/api/v1/{endpoint}", source.api);
     let url = format!("{api}?{query}{rest}");
     if url.len() <= URL_LENGTH_MAX {
-        return Ok(Request {
-            method: Method::Get,
-            url,
-            headers,
-            form: None,
-            trusted: false,
-            direct: false,
-            tls,
-            server,
-        });
+        return Ok(Request { headers, tls, ..Request::get(url, server) });
     }
     let url = if rest.is_empty() { api } else { format!("{api}?{}", &rest[1..]) };
-    Ok(Request { method: Method::Post, url, headers, form: Some(query), trusted: false, direct: false, tls, server })
+    Ok(Request { method: Method::Post, headers, form: Some(query), tls, ..Request::get(url, server) })
 }
 
 /// The server's address and the path that the API is under, without trailing slashes.

@@ -2,13 +2,13 @@
 
 use ring::hmac;
 
-use super::{Poll, get_request};
+use super::Poll;
 use crate::encode::{base64_encode, escape, escape_segment};
 use crate::formats::url::Url;
 use crate::formats::xml;
 use crate::identity::Purpose;
 use crate::polling::failed;
-use crate::polling::request::{Header, TlsMaterial};
+use crate::polling::request::{Header, Request};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{PodIdentity, ServiceBusEntity, ServiceBusSource};
 
@@ -46,7 +46,7 @@ pub(super) fn ask(poll: &Poll<'_>, source: &ServiceBusSource) -> Result<f64, Pol
     let url =
         Url::parse(&asked).map_err(|why| poll.auth.fault(&format!("parameter connection: its endpoint {why}")))?;
     let to = format!("{asked}?api-version={VERSION}");
-    let mut request = get_request(to, &url, Vec::new(), TlsMaterial::default());
+    let mut request = Request::get(to, url.server());
     match proof {
         Ok(value) => request.headers.push(Header { name: "Authorization".to_owned(), value, secret: true }),
         Err(identity) => {

@@ -24,7 +24,7 @@ use crate::formats::url::Url;
 use crate::identity::{Identity, Purpose, aws_domain};
 use crate::polling::auth::Auth;
 use crate::polling::failed;
-use crate::polling::request::{Header, Method, Request, TlsMaterial};
+use crate::polling::request::{Method, Request, TlsMaterial};
 use crate::polling::transport::{BODY_MAX, Reply, Transport};
 use crate::prometheus::answer::bare_status;
 use crate::scaling::event::{ErrorClass, PollError};
@@ -138,20 +138,7 @@ fn amazon(poll: &Poll<'_>, service: &str, endpoint: Option<&str>, region: Option
     let url = Url::parse(endpoint.unwrap_or(&amazons));
     let url = url.map_err(|why| poll.auth.fault(&format!("awsEndpoint {why}")))?;
     let to = format!("{}{}", url.server(), url.path);
-    Ok(Request { method: Method::Post, ..get_request(to, &url, Vec::new(), TlsMaterial::default()) })
-}
-
-fn get_request(url: String, server: &Url, headers: Vec<Header>, tls: TlsMaterial) -> Request {
-    Request {
-        method: Method::Get,
-        url,
-        headers,
-        form: None,
-        trusted: false,
-        direct: false,
-        tls,
-        server: server.server(),
-    }
+    Ok(Request { method: Method::Post, ..Request::get(to, url.server()) })
 }
 
 /// A server that is not asked over HTTP.

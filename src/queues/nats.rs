@@ -4,11 +4,11 @@
 
 use serde::Deserialize;
 
-use super::{Poll, get_request};
+use super::Poll;
 use crate::encode::escape;
 use crate::formats::url::Url;
 use crate::polling::failed;
-use crate::polling::request::TlsMaterial;
+use crate::polling::request::Request;
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::NatsSource;
 
@@ -117,7 +117,7 @@ fn lag(consumer: &Consumer) -> f64 {
 fn consumer(poll: &Poll<'_>, source: &NatsSource, base: &Url, account: &str) -> Result<(Consumer, u64), PollError> {
     let asked = format!("{}/jsz", base.server());
     let url = format!("{asked}?acc={}&consumers=true&config=true", escape(account));
-    let body = poll.get(get_request(url, base, Vec::new(), TlsMaterial::default()), &asked)?;
+    let body = poll.get(Request::get(url, base.server()), &asked)?;
     find(&body, source, account, &asked)
 }
 
@@ -140,7 +140,7 @@ fn find(body: &[u8], source: &NatsSource, account: &str, asked: &str) -> Result<
 
 fn server(poll: &Poll<'_>, base: &Url) -> Result<Server, PollError> {
     let asked = format!("{}/varz", base.server());
-    let body = poll.get(get_request(asked.clone(), base, Vec::new(), TlsMaterial::default()), &asked)?;
+    let body = poll.get(Request::get(asked.clone(), base.server()), &asked)?;
     serde_json::from_slice(&body)
         .map_err(|_| failed(ErrorClass::Response, format!("{asked} answered something that is not NATS' JSON")))
 }

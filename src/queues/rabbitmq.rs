@@ -3,11 +3,11 @@
 use serde::Deserialize;
 
 use super::amqp::{self, Question};
-use super::{Node, Poll, get_request, host_port};
+use super::{Node, Poll, host_port};
 use crate::encode::{base64_encode, escape, escape_segment, percent_decode};
 use crate::formats::url::Url;
 use crate::polling::failed;
-use crate::polling::request::Header;
+use crate::polling::request::{Header, Request};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{AuthMode, AzureCloud, QueueOperation, RabbitMqSource};
 use crate::scaling::queue::RABBITMQ_SCHEMES;
@@ -61,7 +61,8 @@ pub(super) fn ask(poll: &Poll<'_>, source: &RabbitMqSource) -> Result<f64, PollE
         format!("?page=1&use_regex=true&pagination=false&name={name}&page_size={size}")
     });
     let tls = poll.tls(source.unsafe_ssl)?;
-    let request = get_request(format!("{asked}{query}"), &url, headers(poll, &url)?, tls);
+    let headers = headers(poll, &url)?;
+    let request = Request { headers, tls, ..Request::get(format!("{asked}{query}"), url.server()) };
     let request = if poll.auth.optional("oauthTokenURI").is_some() {
         let purpose = crate::identity::Purpose {
             url: &url.server(),

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Poll, get_request};
+use super::Poll;
 use crate::encode::escape;
 use crate::formats::url::Url;
 use crate::polling::failed;
@@ -17,7 +17,9 @@ pub(super) fn graphite(poll: &Poll<'_>, source: &GraphiteSource) -> Result<f64, 
     let to = format!("{asked}?from={}&target={}&format=json", escape(&source.from), escape(&source.query));
     let modes = if source.is_basic { vec![crate::scaling::model::AuthMode::Basic] } else { Vec::new() };
     let headers = poll.auth.header(&modes)?;
-    let body = poll.get(get_request(to, &url, headers.into_iter().collect(), poll.tls(false)?), &asked)?;
+    let headers = headers.into_iter().collect();
+    let request = Request { headers, tls: poll.tls(false)?, ..Request::get(to, url.server()) };
+    let body = poll.get(request, &asked)?;
     newest(&body).map_err(|why| failed(ErrorClass::Query, format!("{asked} {why}")))
 }
 
@@ -71,8 +73,14 @@ pub(super) fn influxdb(poll: &Poll<'_>, source: &InfluxSource) -> Result<f64, Po
     }
     let base = format!("{}{}", url.server(), url.path.trim_end_matches('/'));
     let asked = format!("{base}{}", path.split('?').next().unwrap_or_default());
-    let request = get_request(format!("{base}{path}"), &url, headers, poll.tls(source.unsafe_ssl)?);
-    let body = poll.get(Request { method: Method::Post, form: Some(body.to_string()), ..request }, &asked)?;
+    let request = Request {
+        method: Method::Post,
+        headers,
+        form: Some(body.to_string()),
+        tls: poll.tls(source.unsafe_ssl)?,
+        ..Request::get(format!("{base}{path}"), url.server())
+    };
+    let body = poll.get(request, &asked)?;
     let found = match &source.api {
         InfluxApi::Flux { .. } => first_of_csv(&body),
         InfluxApi::Version3 { metric_key, .. } => last_of_rows(&body, metric_key),

@@ -180,6 +180,8 @@ pub struct Credentials {
     pub pod_identity: Option<PodIdentity>,
     /// The workload whose containers' env [`ParameterSource::Env`] reads.
     pub env_target: Option<EnvTarget>,
+    /// Patterns of the servers that the parameters may be sent to, if the address is one of them.
+    pub servers: Option<Arc<[String]>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -565,6 +565,22 @@ pub enum ParameterSource {
     },
 }
 
+impl ParameterSource {
+    /// Returns whether it gives this parameter, or may give any.
+    #[must_use]
+    pub fn may_give(&self, wanted: &str) -> bool {
+        match self {
+            Self::FilePath(_) => true,
+            Self::Env { parameter, .. }
+            | Self::ConfigMap { parameter, .. }
+            | Self::Secret { parameter, .. }
+            | Self::BoundServiceAccountToken { parameter, .. }
+            | Self::Value { parameter, .. }
+            | Self::Store { parameter, .. } => parameter == wanted,
+        }
+    }
+}
+
 /// A status as read from, or to be written to, the API server.
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Status {

@@ -167,7 +167,8 @@ impl Schedule {
         let of_query = registered.map_or_else(|| fingerprint(query), |known| known.fingerprint);
         let families = registered.filter(|_| credentials.is_none()).map(|known| Arc::clone(&known.families));
         let fingerprint = fingerprint(&(of_query, &credentials));
-        let poll_key = PollKey { query: query.clone(), credentials };
+        let query = query.settled_by(credentials.as_ref().map_or(&[], |found| &found.sources));
+        let poll_key = PollKey { query, credentials };
         let known = self.asked.get(&fingerprint).copied();
         // Unequal polls may have equal hashes, if rarely, and are then asked separately.
         if let Some(id) = known
@@ -190,7 +191,7 @@ impl Schedule {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let server: Arc<str> = query.server().into();
+        let server: Arc<str> = poll_key.query.server().into();
         self.shares.wait(&subscriber.0, &server, id);
         self.waiting_for.entry(subscriber.0.clone()).or_default().push(id);
         self.asked.insert(fingerprint, id);

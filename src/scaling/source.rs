@@ -87,7 +87,9 @@ impl Query {
     #[must_use]
     pub fn server(&self) -> &str {
         match self {
-            Self::Prometheus(source) | Self::Loki(source) => &source.server_address,
+            Self::Prometheus(source) | Self::Loki(source) => {
+                source.authentication.as_deref().unwrap_or(&source.server_address)
+            }
             Self::MetricsApi(source) => &source.server,
             Self::Graphite(source) => &source.server_address,
             Self::PodMetric(source) => &source.whose,
@@ -98,9 +100,10 @@ impl Query {
     /// Returns the address that the trigger itself says, to which values of an authentication would be sent.
     #[must_use]
     pub fn written_server(&self) -> Option<&str> {
-        match self.place() {
-            None => Some(self.server()),
-            Some(place) => place.written(),
+        match (self, self.place()) {
+            (Self::Prometheus(source), _) if source.authentication.is_some() => None,
+            (_, None) => Some(self.server()),
+            (_, Some(place)) => place.written(),
         }
     }
 
@@ -185,9 +188,7 @@ impl Query {
     pub fn shown(&self) -> (String, String) {
         let place = |server: &Server| server.written().map(without_secrets).unwrap_or_default();
         match self {
-            Self::Prometheus(source) | Self::Loki(source) => {
-                (without_secrets(&source.server_address), source.query.clone())
-            }
+            Self::Prometheus(source) | Self::Loki(source) => (source.shown_server(), source.query.clone()),
             Self::MetricsApi(source) => (without_secrets(&source.url), source.value_location.clone()),
             Self::Redis(source) => (place(&source.server), source.size.key().to_owned()),
             Self::Nats(source) => (place(&source.server), format!("{}/{}", source.stream, source.consumer)),
@@ -239,8 +240,12 @@ pub(super) fn without_secrets(url: &str) -> String {
 /// The parameters of a prometheus trigger that come from its metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PrometheusSource {
-    /// Base URL without a trailing slash, e.g. `http://prometheus.monitoring:9090`.
+    /// Base URL without a trailing slash, e.g. `http://prometheus.monitoring:9090`. Empty if only `authentication` can
+    /// give it.
     pub server_address: String,
+    /// The authentication, if the trigger says no address itself: what it says goes before `server_address`, which is
+    /// then the one that is named for all.
+    pub authentication: Option<Box<str>>,
     pub query: String,
     /// `namespace` parameter of multi-tenant servers such as Thanos behind a proxy.
     pub namespace: Option<String>,
@@ -258,6 +263,21 @@ pub struct PrometheusSource {
     pub aws_region: Option<String>,
     /// Where Azure's service is, for a token.
     pub azure_cloud: AzureCloud,
+}
+
+impl PrometheusSource {
+    /// The parameter by which an authentication says where the server is.
+    pub const ADDRESS: &str = "serverAddress";
+
+    /// Returns where the server is for the history, as far as the trigger says it.
+    fn shown_server(&self) -> String {
+        let written = without_secrets(&self.server_address);
+        match &self.authentication {
+            None => written,
+            Some(authentication) if written.is_empty() => authentication.to_string(),
+            Some(authentication) => format!("{authentication}, or {written}"),
+        }
+    }
 }
 
 /// The parameters of a metrics-api trigger that come from its metadata.

@@ -158,8 +158,9 @@ impl Asker {
                     None => source,
                 };
                 let build = |parameters| {
+                    let source = prometheus::locate(source, credentials.as_ref(), &parameters)?;
                     let request = query::build(&source, named.as_deref(), &parameters, asked_at)?;
-                    let Some(credentials) = &credentials else { return Ok(request) };
+                    let Some(credentials) = &credentials else { return Ok((request, source)) };
                     let auth = Auth { parameters: &parameters, named: named.as_deref() };
                     let purpose = Purpose {
                         url: &source.server_address,
@@ -169,10 +170,10 @@ impl Asker {
                     };
                     let modes = auth.modes(&source.auth_modes)?;
                     let proof = self.identity.prove(credentials.pod_identity.as_ref(), &modes, &auth, purpose)?;
-                    proof.apply(request, (self.clock)())
+                    Ok((proof.apply(request, (self.clock)())?, source))
                 };
                 match parameters.and_then(build) {
-                    Ok(request) => prometheus::ask(&self.transport, request, source, group, end),
+                    Ok((request, source)) => prometheus::ask(&self.transport, request, source, group, end),
                     Err(error) => end(Answer::Failed(error), None, None),
                 }
             }

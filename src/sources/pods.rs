@@ -16,7 +16,7 @@ use crate::kube::request::ListOptions;
 use crate::kube::resources::{self, PODS};
 use crate::polling::credentials::{FetchError, FetchErrorKind};
 use crate::polling::failed;
-use crate::polling::request::{Method, Request, TlsMaterial};
+use crate::polling::request::Request;
 use crate::polling::transport::{Reply, Transport};
 use crate::prometheus::answer::bare_status;
 use crate::scaling::event::{ErrorClass, PollError};
@@ -165,16 +165,7 @@ fn request(source: &PodMetricSource, pod: &Pod) -> Request {
     let scheme = if source.https { "https" } else { "http" };
     let host = if pod.address.contains(':') { format!("[{}]", pod.address) } else { pod.address.clone() };
     let server = format!("{scheme}://{host}:{}", source.port);
-    Request {
-        method: Method::Get,
-        url: format!("{server}{}", source.path),
-        headers: Vec::new(),
-        form: None,
-        trusted: false,
-        direct: true,
-        tls: TlsMaterial::default(),
-        server,
-    }
+    Request { direct: true, ..Request::get(format!("{server}{}", source.path), server) }
 }
 
 /// Reads the number of one pod.

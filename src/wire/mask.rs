@@ -116,7 +116,7 @@ fn definition_text(text: &mut String) {
 fn masked_parameter(name: &str, text: &str) -> Option<String> {
     match name {
         "customHeaders" | "queryParameters" => Some(pairs(text)),
-        "serverAddress" | "url" => Some(address(text).into_owned()),
+        "serverAddress" | "defaultServerAddress" | "url" => Some(address(text).into_owned()),
         "rawQuery" => Some(parameters(text)),
         _ if is_secret_name(name) => Some(MASK.to_owned()),
         _ => None,
@@ -327,6 +327,7 @@ mod tests {
                     "customHeaders": "Authorization=Basic s3cret==,X-Scope-OrgID=a,s3cret",
                     "queryParameters": "token=s3cret,x=1"}},
                 {"type": "rabbitmq", "metadata": {"host": "amqp://u:s3cret@r", "queueName": "q"}},
+                {"type": "prometheus", "metadata": {"defaultServerAddress": "http://u:s3cret@p"}},
             ],
         });
         let text = recorded(&spec);

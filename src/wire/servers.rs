@@ -9,7 +9,12 @@ use serde_json::{Value, json};
 
 use super::fields::quoted;
 use super::mask;
+use super::trigger::prometheus::DEFAULT_ADDRESS;
 use crate::formats::url::Url;
+use crate::scaling::model::PrometheusSource;
+
+/// The parameter of a trigger that names its server.
+const ADDRESS: &str = PrometheusSource::ADDRESS;
 
 /// More aliases than this are a mistake; each is compared with those before it.
 const ALIASES_MAX: usize = 1_000;
@@ -80,21 +85,24 @@ impl Servers {
     }
 
     /// Writes the default into each prometheus trigger of a spec that has no `serverAddress`, so that whoever reads the
-    /// definition later, in the history too, sees which server was asked.
+    /// definition later, in the history too, sees which server was asked. Where an authentication may give the address,
+    /// which goes before the default, it stands aside.
     pub fn fill_in(&self, spec: &mut Value) {
         let (Some(default), Some(triggers)) = (&self.default, spec.get_mut("triggers").and_then(Value::as_array_mut))
         else {
             return;
         };
         for trigger in triggers.iter_mut().filter(|trigger| trigger["type"] == "prometheus") {
+            let name = trigger.pointer("/authenticationRef/name").and_then(Value::as_str);
+            let place = if name.is_some_and(|name| !name.is_empty()) { DEFAULT_ADDRESS } else { ADDRESS };
             let Some(metadata) = trigger.get_mut("metadata").and_then(Value::as_object_mut) else { continue };
-            let is_missing = match metadata.get("serverAddress") {
+            let is_missing = match metadata.get(ADDRESS) {
                 None | Some(Value::Null) => true,
                 Some(Value::String(text)) => text.trim().is_empty(),
                 Some(_) => false,
             };
             if is_missing {
-                metadata.insert("serverAddress".to_owned(), json!(default));
+                metadata.insert(place.to_owned(), json!(default));
             }
         }
     }
@@ -104,8 +112,11 @@ impl Servers {
     pub fn of_spec(spec: &Value) -> Self {
         let triggers = spec.get("triggers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let asked = triggers.iter().filter(|trigger| trigger["type"] == "prometheus");
-        let address = asked.filter_map(|trigger| trigger["metadata"]["serverAddress"].as_str()).next();
-        Self::parse(address.unwrap_or_default(), &[]).unwrap_or_default()
+        let written = |trigger: &'_ Value, name: &str| trigger["metadata"][name].as_str().map(str::to_owned);
+        let mut addresses =
+            asked.filter_map(|trigger| written(trigger, ADDRESS).or_else(|| written(trigger, DEFAULT_ADDRESS)));
+        let address = addresses.next();
+        Self::parse(&address.unwrap_or_default(), &[]).unwrap_or_default()
     }
 }
 
@@ -147,13 +158,18 @@ mod tests {
             {"type": "prometheus", "metadata": {"serverAddress": 5}},
             {"type": "prometheus"},
             {"type": "cron", "metadata": {}},
+            {"type": "prometheus", "metadata": {}, "authenticationRef": {"name": "a"}},
+            {"type": "prometheus", "metadata": {"serverAddress": "http://own"}, "authenticationRef": {"name": "a"}},
         ]});
         servers.fill_in(&mut spec);
-        let addresses: Vec<Value> = (0..6)
+        let addresses: Vec<Value> = (0..8)
             .map(|at| spec["triggers"][at].get("metadata").map_or(Value::Null, |m| m["serverAddress"].clone()))
             .collect();
-        assert_eq!(json!(addresses), json!(["http://p", "http://p", "http://own", 5, null, null]));
+        assert_eq!(json!(addresses), json!(["http://p", "http://p", "http://own", 5, null, null, null, "http://own"]));
+        assert_eq!(spec["triggers"][6]["metadata"], json!({"defaultServerAddress": "http://p"}));
         assert_eq!(Servers::of_spec(&spec), servers);
+        let aside = json!({"triggers": [spec["triggers"][6]]});
+        assert_eq!(Servers::of_spec(&aside), servers);
         let before = spec.clone();
         Servers::default().fill_in(&mut spec);
         assert_eq!(spec, before);

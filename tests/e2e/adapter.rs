@@ -10,16 +10,16 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::Exclusive;
+use super::annotated::wait_for_replicas;
 use super::case::Case;
 use super::migration::done;
+use super::second::CUSTOM;
 use crate::support::cluster::{Cluster, Daemon, path, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 use crate::support::prometheus::Prometheus;
 
-const CUSTOM: [&str; 2] = ["v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"];
-
 /// The rule of the walkthrough as published, one for a Service, external ones, and one that cannot work.
-const RULES: &str = r#""rules":
+pub(super) const RULES: &str = r#""rules":
 - "seriesQuery": |
      {namespace!="",__name__!~"^container_.*"}
   "resources":
@@ -84,7 +84,7 @@ impl Drop for Installed<'_> {
 }
 
 /// Shows `http_requests_total` of each pod, which rises by 1.75 a second, and the gauges.
-fn exporter(namespace: &str, pods: &[&str], gauges: &Arc<Mutex<Vec<(String, f64)>>>) -> FakePrometheus {
+pub(super) fn exporter(namespace: &str, pods: &[&str], gauges: &Arc<Mutex<Vec<(String, f64)>>>) -> FakePrometheus {
     let (namespace, started, gauges) = (namespace.to_owned(), Instant::now(), Arc::clone(gauges));
     let pods: Vec<String> = pods.iter().map(|pod| (*pod).to_owned()).collect();
     FakePrometheus::start(move |_| {
@@ -102,7 +102,7 @@ fn exporter(namespace: &str, pods: &[&str], gauges: &Arc<Mutex<Vec<(String, f64)
 }
 
 /// A pod that nobody runs, with the status of one that runs.
-fn pod(case: &Case<'_>, name: &str) {
+pub(super) fn pod(case: &Case<'_>, name: &str) {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": { "name": name, "namespace": case.namespace, "labels": { "app": "sample-app" } },
@@ -113,7 +113,7 @@ fn pod(case: &Case<'_>, name: &str) {
     case.kubectl(&["patch", "pod", name, "--subresource=status", "--type=merge", "-p", &patch]);
 }
 
-fn hpa(case: &Case<'_>, name: &str, metric: Value) {
+pub(super) fn hpa(case: &Case<'_>, name: &str, metric: Value) {
     case.apply(json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
         "metadata": { "name": name, "namespace": case.namespace },
@@ -122,13 +122,6 @@ fn hpa(case: &Case<'_>, name: &str, metric: Value) {
             "minReplicas": 1, "maxReplicas": 10, "metrics": [metric],
         },
     }));
-}
-
-fn wait_for_replicas(case: &Case<'_>, name: &str, wanted: i64) {
-    wait_seeing(&format!("{name} at {wanted} replicas"), || match case.cluster.replicas(&case.namespace, name) {
-        Some(seen) if seen == wanted => Ok(()),
-        seen => Err(format!("{seen:?}, {}", case.get("hpa", name).unwrap_or_default()["status"])),
-    });
 }
 
 #[test]

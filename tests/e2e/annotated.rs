@@ -14,7 +14,7 @@ use crate::support::fake_prometheus::{FakePrometheus, Reply};
 const EXTERNAL: &str = "metric-config.external";
 
 /// Applies an HPA `name` for the Deployment of that name, which asks for `metric` with these labels, ten a replica.
-fn hpa(case: &Case<'_>, name: &str, metric: &str, labels: &Value, annotations: &[(String, String)]) {
+pub(super) fn hpa(case: &Case<'_>, name: &str, metric: &str, labels: &Value, annotations: &[(String, String)]) {
     let mut all = json!({});
     for (key, value) in annotations {
         all[key] = json!(value);
@@ -35,7 +35,7 @@ fn hpa(case: &Case<'_>, name: &str, metric: &str, labels: &Value, annotations: &
 }
 
 /// Applies an HPA `name` for the Deployment of that name, whose metric is one of a Service that does not exist.
-fn hpa_of_object(case: &Case<'_>, name: &str, query: &str) {
+pub(super) fn hpa_of_object(case: &Case<'_>, name: &str, query: &str) {
     let key = |key: &str| format!("metric-config.object.{name}.prometheus/{key}");
     case.apply(json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
@@ -55,7 +55,7 @@ fn hpa_of_object(case: &Case<'_>, name: &str, query: &str) {
 
 /// Applies an HPA for the Deployment of that name, which asks its pods. Nobody runs the only one: it has the status of one
 /// that is ready, at this address.
-fn hpa_of_pods(case: &Case<'_>, name: &str, address: &str, port: &str) {
+pub(super) fn hpa_of_pods(case: &Case<'_>, name: &str, address: &str, port: &str) {
     let key = |key: &str| format!("metric-config.pods.{name}.json-path/{key}");
     let namespace = &case.namespace;
     case.apply(json!({
@@ -95,11 +95,11 @@ fn hpa_of_pods(case: &Case<'_>, name: &str, address: &str, port: &str) {
 }
 
 /// An annotation `metric-config.external.<metric>.prometheus/<key>`.
-fn of(metric: &str, key: &str, value: &str) -> (String, String) {
+pub(super) fn of(metric: &str, key: &str, value: &str) -> (String, String) {
     (format!("{EXTERNAL}.{metric}.prometheus/{key}"), value.to_owned())
 }
 
-fn wait_for_replicas(case: &Case<'_>, name: &str, wanted: i64) {
+pub(super) fn wait_for_replicas(case: &Case<'_>, name: &str, wanted: i64) {
     wait_seeing(&format!("{name} at {wanted} replicas"), || match case.cluster.replicas(&case.namespace, name) {
         Some(seen) if seen == wanted => Ok(()),
         seen => Err(format!("{seen:?}, {}", case.get("hpa", name).unwrap_or_default()["status"])),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::annotated::{hpa, of, wait_for_replicas};
 use super::case::{Case, Source};
 use crate::support::cluster::{Cluster, path, wait_for, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
@@ -277,4 +278,55 @@ fn authentications_are_let_go_and_know_their_users() {
     case.kubectl(&["delete", "triggerauthentications.keda.sh", "auth", "--timeout=30s"]);
     assert!(case.get("triggerauthentication", "auth").is_none(), "a user does not keep it");
     case.wait_for_condition("Ready", "False", "TriggerError");
+}
+
+/// The attack in the middle: whoever may write the address tries for what only the daemon reaches.
+#[test]
+fn an_authentication_says_where_the_server_is() {
+    let case = Case::new("address").deployment(0);
+    case.cluster.deployment(&case.namespace, "web", 1);
+    let (first, second, own) = (Source::new(25.0), Source::new(45.0), Source::new(65.0));
+    let name = case.namespace.clone();
+    let tell = |address: &str| {
+        case.apply(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": "hpalite" },
+            "stringData": { "address": address },
+        }));
+    };
+    case.apply(json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "ClusterTriggerAuthentication", "metadata": { "name": name },
+        "spec": { "secretTargetRef": [{ "parameter": "serverAddress", "name": name, "key": "address" }] },
+    }));
+    tell("prometheus:9090");
+    let mut trigger = json!({
+        "type": "prometheus", "metadata": { "query": "load", "threshold": "10" },
+        "authenticationRef": { "name": name, "kind": "ClusterTriggerAuthentication" },
+    });
+    case.scale("so", json!({ "triggers": [trigger.clone()] }));
+    let wrong =
+        format!("parameter serverAddress of ClusterTriggerAuthentication {name} is not a URL: write a URL such as");
+    case.wait_for_event("KEDAScalerFailed", &wrong);
+    tell("http://169.254.169.254/latest");
+    case.wait_for_event("KEDAScalerFailed", "169.254.169.254 is a link-local address");
+    tell(&first.url());
+    wait_for_replicas(&case, "api", 3);
+    tell(&second.url());
+    wait_for_replicas(&case, "api", 5);
+    let asked = second.requests().len();
+    trigger["metadata"]["serverAddress"] = own.url().into();
+    case.scale("so", json!({ "triggers": [trigger] }));
+    wait_for_replicas(&case, "api", 7);
+    assert!(asked > 0 && !own.requests().is_empty(), "the trigger's own address goes before");
+
+    authentication(
+        &case,
+        json!({ "configMapTargetRef": [{ "parameter": "serverAddress", "name": "settings", "key": "prometheus" }] }),
+    );
+    let annotations = [of("load", "query", "load"), of("load", "interval", "1s"), of("load", "authentication", "auth")];
+    hpa(&case, "web", "load", &json!({ "type": "prometheus" }), &annotations);
+    case.apply(json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "settings", "namespace": case.namespace },
+        "data": { "prometheus": first.url() },
+    }));
+    wait_for_replicas(&case, "web", 3);
 }

@@ -2,139 +2,16 @@
 //! and back, with the real HPA controller.
 
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::annotated::wait_for_replicas;
 use super::case::{Case, Source};
 use super::migration::{Reinstalled, done, refused, takeover};
+use super::second::{GROUP, Mood, Second, WithoutSecond, spec};
 use super::{Exclusive, exclusive};
-use crate::prometheus::tls::{Authority, server};
+use crate::prometheus::tls::Authority;
 use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_seeing};
-use crate::support::fake_prometheus::{FakePrometheus, Reply};
-
-const GROUP: &str = "/apis/external.metrics.k8s.io/v1beta1";
-
-/// What the stand-in for a second adapter does with reads of its metric `lag`.
-#[derive(Clone, Copy)]
-enum Mood {
-    Gives(u32),
-    Fails,
-    Hangs,
-}
-
-/// A stand-in for prometheus-adapter: lists its metric, and takes readers by their tokens or by the API server.
-struct Second {
-    fake: FakePrometheus,
-    mood: Arc<Mutex<Mood>>,
-}
-
-impl Second {
-    fn start(authority: &Authority) -> Self {
-        let mood = Arc::new(Mutex::new(Mood::Gives(30)));
-        let shown = Arc::clone(&mood);
-        let config = server(&authority.issue("localhost", |_| ()), None);
-        let fake = FakePrometheus::start_tls(config, move |request| {
-            let status = |code: u16, message: &str| {
-                let body = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code });
-                Reply::Full {
-                    status: code,
-                    headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
-                    body: body.to_string().into_bytes(),
-                }
-            };
-            let json = |body: &Value| Reply::Full {
-                status: 200,
-                headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
-                body: body.to_string().into_bytes(),
-            };
-            let path = request.target.split('?').next().unwrap_or_default();
-            if path == GROUP {
-                let metric = json!({ "name": "lag", "singularName": "", "namespaced": true,
-                    "kind": "ExternalMetricValueList", "verbs": ["get"] });
-                return json(&json!({ "kind": "APIResourceList", "apiVersion": "v1",
-                    "groupVersion": "external.metrics.k8s.io/v1beta1", "resources": [metric] }));
-            }
-            if !path.ends_with("/lag") {
-                return status(404, "the server could not find the metric");
-            }
-            match *shown.lock().unwrap() {
-                Mood::Gives(value) => json(&json!({
-                    "kind": "ExternalMetricValueList", "apiVersion": "external.metrics.k8s.io/v1beta1", "metadata": {},
-                    "items": [{ "metricName": "lag", "metricLabels": { "topic": "orders" },
-                        "timestamp": "2026-01-02T03:04:05Z", "value": value.to_string() }],
-                })),
-                Mood::Fails => status(500, "its Prometheus is down"),
-                Mood::Hangs => Reply::Stall(Vec::new()),
-            }
-        });
-        Self { fake, mood }
-    }
-
-    fn set(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
-    }
-
-    /// The reads that hpalite forwarded.
-    fn forwarded(&self) -> usize {
-        let requests = self.fake.requests();
-        let is_read = |target: &str| target.contains("/namespaces/");
-        let ours = requests.iter().filter(|request| request.header("hpalite-forwarded").is_some());
-        ours.filter(|request| {
-            assert_eq!(request.header("authorization"), Some("Bearer reader"));
-            is_read(&request.target)
-        })
-        .count()
-    }
-
-    /// Registers it as its own manifests do.
-    fn install(&self, cluster: &Cluster) -> Value {
-        let port = self.fake.address.port();
-        cluster.kubectl(&["create", "namespace", "second"]);
-        let service = json!({ "apiVersion": "v1", "kind": "Service",
-            "metadata": { "name": "prometheus-adapter", "namespace": "second" },
-            "spec": { "type": "ExternalName", "externalName": "localhost", "ports": [{ "port": port }] } });
-        cluster.apply(&service.to_string());
-        self.register(cluster)
-    }
-
-    fn register(&self, cluster: &Cluster) -> Value {
-        let port = self.fake.address.port();
-        cluster.kubectl(&["delete", "apiservice", APISERVICE, "--ignore-not-found"]);
-        let apiservice = json!({
-            "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": { "name": APISERVICE },
-            "spec": {
-                "group": "external.metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100,
-                "versionPriority": 100, "insecureSkipTLSVerify": true,
-                "service": { "name": "prometheus-adapter", "namespace": "second", "port": port },
-            },
-        });
-        cluster.apply(&apiservice.to_string());
-        spec(cluster)
-    }
-}
-
-fn spec(cluster: &Cluster) -> Value {
-    cluster.get("apiservice", "", APISERVICE).unwrap_or_default()["spec"].clone()
-}
-
-fn wait_for_replicas(case: &Case<'_>, name: &str, wanted: i64) {
-    wait_seeing(&format!("{name} at {wanted} replicas"), || match case.cluster.replicas(&case.namespace, name) {
-        Some(seen) if seen == wanted => Ok(()),
-        seen => Err(format!("{seen:?}, {}", case.get("hpa", name).unwrap_or_default()["status"])),
-    });
-}
-
-/// Removes the second adapter, which other tests of the cluster do not know.
-struct WithoutSecond<'a>(&'a Cluster);
-
-impl Drop for WithoutSecond<'_> {
-    fn drop(&mut self) {
-        // A second panic during a failing test would abort.
-        let _ = self.0.try_kubectl(&["delete", "service", "prometheus-adapter", "-n", "second", "--ignore-not-found"]);
-        let _ = self.0.try_kubectl(&["delete", "namespace", "second", "--ignore-not-found", "--wait=false"]);
-    }
-}
 
 #[test]
 fn metrics_of_a_second_adapter_are_served_beside_ours_and_the_api_goes_forth_and_back() {
@@ -144,8 +21,9 @@ fn metrics_of_a_second_adapter_are_served_beside_ours_and_the_api_goes_forth_and
     let case = Case::within(cluster, "forward").deployment(1);
     let authority = Authority::new();
     let second = Second::start(&authority);
-    let _gone = WithoutSecond(cluster);
-    let before = second.install(cluster);
+    let _gone = WithoutSecond(cluster, "second");
+    second.install(cluster, "second");
+    let before = second.register(cluster, "second", APISERVICE);
     cluster.deployment(&case.namespace, "worker", 1);
     case.apply(json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
@@ -168,7 +46,7 @@ fn metrics_of_a_second_adapter_are_served_beside_ours_and_the_api_goes_forth_and
     daemon.route_service(cluster);
     let lost = format!("HPA {}/worker, metric lag: ", case.namespace);
     refused(cluster, &["takeover", "--timeout", "10"], &lost);
-    assert_eq!(spec(cluster), before, "it is put back");
+    assert_eq!(spec(cluster, APISERVICE), before, "it is put back");
     wait_seeing("its HPA to be read again", || case.cluster.raw(&format!("{GROUP}/namespaces/{}/lag", case.namespace)));
     assert_eq!(generation(), moved, "no replica moved");
     drop(daemon);
@@ -185,7 +63,7 @@ fn metrics_of_a_second_adapter_are_served_beside_ours_and_the_api_goes_forth_and
     daemon.route_service(cluster);
     let text = takeover(cluster);
     assert!(text.contains("second/prometheus-adapter") && text.contains("metrics are read from hpalite"), "{text}");
-    assert_eq!(spec(cluster)["service"]["name"], "hpalite");
+    assert_eq!(spec(cluster, APISERVICE)["service"]["name"], "hpalite");
     let read = second.forwarded();
     wait_seeing("the HPA controller to read it from hpalite", || {
         let now = second.forwarded();
@@ -249,7 +127,7 @@ fn metrics_of_a_second_adapter_are_served_beside_ours_and_the_api_goes_forth_and
 
     // The way back is its own APIService.
     second.set(Mood::Gives(50));
-    second.register(cluster);
+    second.register(cluster, "second", APISERVICE);
     wait_seeing("the second adapter to answer", || {
         let listed = cluster.raw(GROUP)?;
         let is_theirs = listed["resources"].as_array().is_some_and(|all| all.len() == 1);

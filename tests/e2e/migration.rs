@@ -5,10 +5,14 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::adapter::hpa;
+use super::annotated::wait_for_replicas;
 use super::case::{Case, Source};
+use super::second::{CUSTOM, Second, WithoutSecond, spec};
 use super::takeover::{apply_as_keda, leave_as_keda};
 use super::{Exclusive, exclusive};
-use crate::support::cluster::{APISERVICE, Cluster, Daemon, path, wait_for};
+use crate::prometheus::tls::Authority;
+use crate::support::cluster::{APISERVICE, Cluster, Daemon, path, wait_for, wait_seeing};
 
 /// Restores the cluster for other tests, even after a failure.
 pub(crate) struct Reinstalled<'a>(pub(crate) &'a Cluster);
@@ -49,10 +53,11 @@ pub(crate) fn takeover(cluster: &Cluster) -> String {
     done(cluster, &["takeover"])
 }
 
-pub(crate) fn refused(cluster: &Cluster, arguments: &[&str], words: &str) {
+pub(crate) fn refused(cluster: &Cluster, arguments: &[&str], words: &str) -> String {
     let (code, text) = run(cluster, arguments);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(words), "{text}");
+    text
 }
 
 fn apiservice_spec(cluster: &Cluster) -> Option<Value> {
@@ -142,6 +147,50 @@ fn what_was_there_is_put_back_if_nobody_serves() {
     assert_eq!(apiservice_spec(cluster), None);
     refused(cluster, &["takeover", "--service", "other.hpalite"], "there is no Service hpalite/other");
     cluster.kubectl(&["delete", "lease", "hpalite", "-n", "hpalite"]);
+}
+
+#[test]
+fn metrics_of_objects_that_only_the_other_adapter_has_stay_with_it() {
+    let (cluster, _lock) = exclusive(Exclusive::Installations);
+    let _after = Reinstalled(cluster);
+    cluster.install();
+    let case = Case::within(cluster, "staying");
+    cluster.deployment(&case.namespace, "front", 1);
+    let second = Second::start(&Authority::new());
+    let _gone = WithoutSecond(cluster, "second-of-objects");
+    second.install(cluster, "second-of-objects");
+    let before = CUSTOM.map(|name| second.register(cluster, "second-of-objects", name));
+    let object = json!({ "apiVersion": "v1", "kind": "Service", "name": "front" });
+    hpa(
+        &case,
+        "front",
+        json!({ "type": "Object", "object": {
+        "metric": { "name": "backlog" }, "target": { "type": "AverageValue", "averageValue": "10" },
+        "describedObject": object,
+    } }),
+    );
+    wait_for_replicas(&case, "front", 3);
+    let generation = || case.get("deployment", "front").unwrap()["metadata"]["generation"].clone();
+    let moved = generation();
+
+    // hpalite answers, but nothing that this HPA reads.
+    let daemon = Daemon::start(cluster, &["--namespace", &case.namespace, "--custom-metrics"]);
+    daemon.route_service(cluster);
+    let lost = format!("HPA {}/front, metric backlog: ", case.namespace);
+    let text = refused(cluster, &["takeover", "--metrics", "custom", "--timeout", "20"], &lost);
+    for words in [
+        "1 of 1 metrics of HPAs can be read now",
+        &format!("point APIService {} to Service hpalite/hpalite", CUSTOM[0]),
+        "no HPA asks for the metric backlog",
+        "the APIService is as it was before",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(!text.contains(CUSTOM[1]), "the version that HPAs read was not touched: {text}");
+    assert_eq!(CUSTOM.map(|name| spec(cluster, name)), before);
+    let path = format!("/apis/custom.metrics.k8s.io/v1beta1/namespaces/{}/services/front/backlog", case.namespace);
+    wait_seeing("the metric to be read from the other adapter again", || cluster.raw(&path));
+    assert_eq!(generation(), moved, "no replica moved");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(crate) struct FakeSource {
     /// The answer to look-ups instead of the objects.
     broken: Mutex<Option<FetchError>>,
     asked: Mutex<Vec<String>>,
-    now: AtomicI64,
+    pub(crate) now: AtomicI64,
 }
 
 impl FakeSource {
@@ -102,6 +102,7 @@ pub(crate) fn credentials(kind: AuthenticationKind, sources: &[ParameterSource])
             name: "web".into(),
             container: None,
         }),
+        servers: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Jobs in, answers out, counted, stopped.
 
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use hpalite::identity::Identity;
@@ -91,6 +91,45 @@ fn jobs_are_done_and_counted() {
     let of = |outcome| counts.outcomes[OUTCOMES.iter().position(|known| *known == outcome).unwrap()];
     assert_eq!([of("value"), of("authentication"), of("status"), of("empty")], [1, 2, 1, 0]);
     assert_eq!((counts.latency.buckets.last(), counts.in_flight), (Some(&4), 0));
+}
+
+#[test]
+fn a_server_that_an_authentication_names_is_judged_and_followed_as_one_of_the_trigger() {
+    let server = |value: &'static str| FakePrometheus::start(move |_| Reply::value(value));
+    let (of_all, first, second) = (server("1"), server("2"), server("3"));
+    let secrets = Arc::new(FakeSource::default());
+    let asker = asker(&secrets);
+    let found = credentials(AuthenticationKind::TriggerAuthentication, &[secret("serverAddress", "s", "a")]);
+    let ask = |credentials: &Credentials| {
+        let authentication = Some("TriggerAuthentication shop/prom".into());
+        let source = PrometheusSource { authentication, ..source(&of_all.url(), "up") };
+        asker.ask(job(1, source, Some(credentials.clone()))).answer
+    };
+    // Each answer of the API server is shared for a second.
+    let tell = |address: &str| {
+        secrets.set("Secret shop/s", &[("a", address)]);
+        secrets.now.fetch_add(1_000, Ordering::SeqCst);
+    };
+    tell(&first.url());
+    assert_eq!(ask(&found), Answer::Value(2.0));
+    tell(&format!("{}/\n", second.url()));
+    assert_eq!(ask(&found), Answer::Value(3.0));
+    for (address, class, words) in [
+        ("http://169.254.169.254/latest", ErrorClass::Configuration, "169.254.169.254 is a link-local address"),
+        (
+            "prometheus:9090",
+            ErrorClass::Authentication,
+            "parameter serverAddress of TriggerAuthentication shop/prom is not a URL",
+        ),
+        ("", ErrorClass::Authentication, "is empty"),
+    ] {
+        tell(address);
+        assert_failed(ask(&found), class, words);
+    }
+    tell(&first.url());
+    let elsewhere = Credentials { servers: Some(["prometheus".to_owned()].into()), ..found };
+    assert_failed(ask(&elsewhere), ErrorClass::Authentication, "hpalite.dev/allowed-servers does not name the server");
+    assert_eq!((of_all.connections(), first.connections()), (0, 1));
 }
 
 #[test]

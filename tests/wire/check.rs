@@ -211,6 +211,39 @@ fn an_authentication_in_another_file_is_found() {
 }
 
 #[test]
+fn a_server_that_nobody_names_is_missed_as_far_as_the_files_tell() {
+    let object = format!("{GOOD}    authenticationRef: {{name: prometheus}}\n")
+        .replace("      serverAddress", "      # serverAddress");
+    let authentication = |spec: &str| {
+        format!(
+            "apiVersion: keda.sh/v1alpha1\nkind: TriggerAuthentication\nmetadata: {{name: prometheus, namespace: shop}}\n\
+             spec: {{secretTargetRef: [{{parameter: {spec}, name: p, key: k}}]}}\n"
+        )
+    };
+    let found = |servers: &str, spec: &str| {
+        let mut check = check::Check::with(Servers::parse(servers, &[]).unwrap());
+        check.file("a", &object);
+        check.file("b", &authentication(spec));
+        let findings = check.finish().findings;
+        findings.iter().map(|found| format!("{}: {} ({})", found.field, found.message, found.fix)).collect::<Vec<_>>()
+    };
+    assert_eq!(found("", "serverAddress"), [""; 0]);
+    assert_eq!(found("http://of-all", "token"), [""; 0]);
+    assert_eq!(
+        found("", "token"),
+        [
+            "spec.triggers[0].metadata.serverAddress: no server is named, and TriggerAuthentication shop/prometheus has no \
+          parameter serverAddress (write one of them, or name a server for all with --prometheus-server)"
+        ]
+    );
+    let bare = lines(&GOOD.replace("      serverAddress", "      # serverAddress"));
+    assert_eq!(bare.len(), 1, "{bare:?}");
+    for words in ["serverAddress", "authenticationRef", "--prometheus-server"] {
+        assert!(bare[0].contains(words), "{bare:?}");
+    }
+}
+
+#[test]
 fn files_exit_codes_and_json() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {

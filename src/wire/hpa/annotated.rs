@@ -20,10 +20,12 @@ use super::super::fields::{Diagnostics, quoted};
 use super::super::quantity::parse_milli;
 use super::super::scaled_object::{self, ParsedObject};
 use super::super::time::parse_go_duration;
+use super::super::trigger::prometheus::DEFAULT_ADDRESS;
 use super::super::{Servers, Warning};
 use crate::scaling::hpa::{HpaMetric, ObservedHpa};
 use crate::scaling::model::{
-    ApiGroup, Asked, AskedOf, Behavior, Described, Invalid, MetricTarget, Problem, ScalingRules, Step, TargetRef,
+    ApiGroup, Asked, AskedOf, Behavior, Described, Invalid, MetricTarget, Problem, PrometheusSource, ScalingRules,
+    Step, TargetRef,
 };
 use crate::scaling::quantity;
 use crate::spelling::nearest;
@@ -373,7 +375,8 @@ impl<'a> Metric<'a> {
             set("name", Some(name));
             self.judge_pods(kind, report);
         } else {
-            set("serverAddress", self.server(servers, report).as_deref());
+            let (parameter, server) = self.server(servers, report);
+            set(parameter, server.as_deref());
             let key = self.query_key();
             if self.get(key).is_none() {
                 let fix = "write the PromQL query whose result is the metric";
@@ -444,16 +447,24 @@ impl<'a> Metric<'a> {
         self.get(SERVER_ALIAS).or(self.alias_label)
     }
 
-    fn server(&self, servers: &Servers, report: &mut Diagnostics) -> Option<String> {
+    /// Returns the server with the name of the parameter that it is: the metric's own, or one that stands aside for what
+    /// its authentication may say.
+    fn server(&self, servers: &Servers, report: &mut Diagnostics) -> (&'static str, Option<String>) {
+        const OWN: &str = PrometheusSource::ADDRESS;
         if let Some(url) = self.get(SERVER) {
-            return Some(url.to_owned());
+            return (OWN, Some(url.to_owned()));
         }
         let Some(alias) = self.alias() else {
-            if servers.default_url().is_none() {
-                let fix = "write the URL of a Prometheus, or name one for all with --prometheus-server";
+            let default = servers.default_url().map(str::to_owned);
+            if self.get(AUTHENTICATION).is_some() {
+                return (DEFAULT_ADDRESS, default);
+            }
+            if default.is_none() {
+                let fix = "write the URL of a Prometheus, let the authentication give it as parameter serverAddress, or name \
+                           one for all with --prometheus-server";
                 report.problem(Step::BuildScalers, self.field(SERVER), "is missing", fix);
             }
-            return servers.default_url().map(str::to_owned);
+            return (OWN, default);
         };
         let found = servers.of_alias(alias);
         if found.is_none() {
@@ -463,7 +474,7 @@ impl<'a> Metric<'a> {
             let fix = format!("{known}; --additional-prometheus-servers {alias}=URL names one");
             report.problem(Step::BuildScalers, self.field(SERVER_ALIAS), message, fix);
         }
-        found.map(str::to_owned)
+        (OWN, found.map(str::to_owned))
     }
 }
 

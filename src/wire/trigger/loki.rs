@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::fields::Diagnostics;
-use super::prometheus::server_address;
+use super::prometheus::{URL_FIX, server_address};
 use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, target};
 use crate::scaling::model::{AuthMode, OnMissing, PrometheusSource, Query, Source};
 
@@ -46,7 +46,7 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     use AuthMode::{Basic, Bearer, Custom, OAuth, Tls};
     let parameters = &context.parameters;
     context.refuse_keda_1(report)?;
-    let server_address = server_address(parameters, report);
+    let server_address = server_address(parameters, URL_FIX, report);
     let query = parameters.required("query", "write a LogQL query that gives one number", report);
     let threshold = target::read(context, "threshold", "write the wanted value per replica, e.g. \"0.7\"", report);
     let activation_threshold = parameters.number("activationThreshold", report);

@@ -19,7 +19,7 @@ mod metrics_api;
 mod nats_jetstream;
 mod parameters;
 mod postgresql;
-mod prometheus;
+pub(super) mod prometheus;
 mod rabbitmq;
 mod redis;
 mod resource;

@@ -9,15 +9,18 @@ use super::super::time::parse_go_duration;
 use super::parameters::Parameters;
 use super::{Context, External, Parsed, Row, TriggerType, auth_modes, external_metric_type, identity, target};
 use crate::formats::url::Url;
-use crate::scaling::model::{ApiGroup, AuthMode, OnMissing, PrometheusSource, Query, Source};
+use crate::scaling::model::{
+    ApiGroup, AuthMode, AuthenticationKey, ObjectKey, OnMissing, PrometheusSource, Query, Source,
+};
 
 pub(super) const TYPE: TriggerType = TriggerType {
     name: "prometheus",
     reference: &[
         Row {
             parameters: &["serverAddress"],
-            default: "`--prometheus-server`",
-            meaning: "http(s) URL of the server; required where hpalite has no such flag",
+            default: "the authentication's, `--prometheus-server`",
+            meaning: "http(s) URL of the server; else that of parameter `serverAddress` of the `authenticationRef`, else that \
+                      of the flag; one of them is required",
         },
         Row {
             parameters: &["query"],
@@ -78,6 +81,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
         },
     ],
     without_effect: &[
+        DEFAULT_ADDRESS,
         "authMode",
         "metricName",
         "identityOwner",
@@ -97,6 +101,12 @@ pub(super) const TYPE: TriggerType = TriggerType {
     parse,
 };
 
+/// Where an address is written that is meant for those who have none, since an authentication may give one.
+pub(in crate::wire) const DEFAULT_ADDRESS: &str = "defaultServerAddress";
+
+/// What to write for an address.
+pub(super) const URL_FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\"";
+
 /// Secret parameters and those that belong to them, which are read only from an authentication.
 const AUTHENTICATION_ONLY: &[&str] =
     &["bearerToken", "token", "username", "password", "cert", "key", "ca", "customAuthHeader", "customAuthValue"];
@@ -105,7 +115,7 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     use AuthMode::{ApiKey, Basic, Bearer, Custom, OAuth, Tls};
     let parameters = &context.parameters;
     // Everything is read before returning, so that all problems are reported at once.
-    let server_address = server_address(parameters, report);
+    let server = server(context, report);
     let query = parameters.required("query", "write a PromQL query that gives one number", report);
     let threshold = threshold(context, report);
     let activation_threshold = parameters.number("activationThreshold", report);
@@ -121,8 +131,10 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     let aws_region = identity::aws_region(parameters, report);
     let azure_cloud = identity::azure_cloud(parameters, report);
     warn_without_effect(context, report);
+    let (server_address, authentication) = server?;
     let source = PrometheusSource {
-        server_address: server_address?,
+        server_address,
+        authentication,
         query: query?.to_owned(),
         namespace: parameters.get("namespace").map(str::to_owned),
         custom_headers: custom_headers.ok()?,
@@ -145,14 +157,28 @@ fn parse(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     }))
 }
 
+/// Returns the trigger's own address. Without one it is that of its authentication, which a poll asks for, or else the
+/// one for all, and the authentication is returned, too.
+fn server(context: &Context<'_>, report: &mut Diagnostics) -> Option<(String, Option<Box<str>>)> {
+    const FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\", let an authenticationRef give it as parameter \
+                       serverAddress, or name one for all with --prometheus-server";
+    let parameters = &context.parameters;
+    match context.authentication {
+        Some(reference) if parameters.get(PrometheusSource::ADDRESS).is_none() => {
+            let object = ObjectKey::new(context.group, context.namespace, context.object);
+            let for_all = parameters.get(DEFAULT_ADDRESS).unwrap_or_default().trim_end_matches('/').to_owned();
+            Some((for_all, Some(AuthenticationKey::of(&object, reference).to_string().into())))
+        }
+        _ => Some((server_address(parameters, FIX, report)?, None)),
+    }
+}
+
 /// KEDA accepts any text and fails at each poll; here a broken address is reported immediately.
-pub(super) fn server_address(parameters: &Parameters, report: &mut Diagnostics) -> Option<String> {
-    const FIX: &str = "write a URL such as \"http://prometheus.monitoring:9090\"";
-    const FIX_ABSENT: &str =
-        "write a URL such as \"http://prometheus.monitoring:9090\", or name one for all with --prometheus-server";
-    let text = parameters.required("serverAddress", FIX_ABSENT, report)?;
+pub(super) fn server_address(parameters: &Parameters, fix: &str, report: &mut Diagnostics) -> Option<String> {
+    let text = parameters.required(PrometheusSource::ADDRESS, fix, report)?;
     if let Err(reason) = Url::parse_base(text) {
-        parameters.problem("serverAddress", format!("{} {reason}", quoted(&mask::address(text))), FIX, report);
+        let message = format!("{} {reason}", quoted(&mask::address(text)));
+        parameters.problem(PrometheusSource::ADDRESS, message, URL_FIX, report);
         return None;
     }
     Some(text.trim_end_matches('/').to_owned())

@@ -1,7 +1,7 @@
 //! The `graphite` and `influxdb` triggers: one number of a query.
 
 use super::super::fields::{Diagnostics, quoted};
-use super::prometheus::server_address;
+use super::prometheus::{URL_FIX, server_address};
 use super::{Context, External, Parsed, Row, TriggerType, external_metric_type, normalized, target};
 use crate::formats::url::Url;
 use crate::scaling::model::{GraphiteSource, InfluxApi, InfluxSource, OnMissing, Query, Source};
@@ -83,7 +83,7 @@ pub(super) const INFLUXDB: TriggerType = TriggerType {
 fn graphite(context: &Context<'_>, report: &mut Diagnostics) -> Option<Parsed> {
     let parameters = &context.parameters;
     context.refuse_keda_1(report)?;
-    let server_address = server_address(parameters, report);
+    let server_address = server_address(parameters, URL_FIX, report);
     let query = parameters.required("query", "write a target of the render API with one series", report);
     let from = parameters.required("queryTime", "write how far back to look, such as \"-10Minutes\"", report);
     let threshold =

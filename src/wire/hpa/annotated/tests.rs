@@ -118,6 +118,29 @@ fn an_hpa_becomes_the_scaled_object_that_would_ask_for_the_same() {
 }
 
 #[test]
+fn an_authentication_may_say_the_server() {
+    let of = |key: &str| format!("metric-config.external.rps.prometheus/{key}");
+    let read = |servers: &Servers, more: &[(&str, &str)]| {
+        let named: Vec<(String, &str)> = [("query", "a"), ("authentication", "prom")]
+            .iter()
+            .chain(more)
+            .map(|(key, value)| (of(key), *value))
+            .collect();
+        let named: Vec<(&str, &str)> = named.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let read = from_value(hpa(&named, &[("rps", TYPE)]), servers).unwrap().expect("is annotated");
+        let definition = read.object.definition.expect("is valid");
+        let Some(Query::Prometheus(source)) = definition.triggers[0].source.query() else { panic!("{definition:?}") };
+        (source.server_address.clone(), source.authentication.as_deref().map(str::to_owned))
+    };
+    let authentication = Some("TriggerAuthentication shop/prom".to_owned());
+    assert_eq!(read(&Servers::default(), &[]), (String::new(), authentication.clone()));
+    assert_eq!(read(&servers(), &[]), ("http://default:9090".to_owned(), authentication));
+    assert_eq!(read(&servers(), &[("prometheus-server", "http://own")]), ("http://own".to_owned(), None));
+    let by_alias = [("prometheus-server-alias", "long-term")];
+    assert_eq!(read(&servers(), &by_alias), ("http://thanos:9090".to_owned(), None));
+}
+
+#[test]
 fn what_is_wrong_is_said_of_its_annotation() {
     let of = |key: &str| format!("metric-config.external.rps.prometheus/{key}");
     for (annotations, field, words) in [
@@ -141,7 +164,9 @@ fn what_is_wrong_is_said_of_its_annotation() {
     }
     let none = from_value(hpa(&[(&of("query"), "a")], &[("rps", TYPE)]), &Servers::default()).unwrap().unwrap();
     let none = none.object.definition.unwrap_err().all();
-    assert!(none.contains("/prometheus-server]: is missing") && none.contains("--prometheus-server"), "{none}");
+    for words in ["/prometheus-server]: is missing", "parameter serverAddress", "--prometheus-server"] {
+        assert!(none.contains(words), "{none}");
+    }
     let legacy = problems(hpa(&[], &[("prometheus-query", &[("query-name", "one")])]));
     assert_eq!(legacy.len(), 1);
     assert!(
