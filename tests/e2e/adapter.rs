@@ -84,7 +84,7 @@ impl Drop for Installed<'_> {
 }
 
 /// Shows `http_requests_total` of each pod, which rises by 1.75 a second, and the gauges.
-fn exporter(namespace: &str, pods: &[&str], gauges: &Arc<Mutex<Vec<(String, f64)>>>) -> FakePrometheus {
+pub(super) fn exporter(namespace: &str, pods: &[&str], gauges: &Arc<Mutex<Vec<(String, f64)>>>) -> FakePrometheus {
     let (namespace, started, gauges) = (namespace.to_owned(), Instant::now(), Arc::clone(gauges));
     let pods: Vec<String> = pods.iter().map(|pod| (*pod).to_owned()).collect();
     FakePrometheus::start(move |_| {
@@ -101,11 +101,11 @@ fn exporter(namespace: &str, pods: &[&str], gauges: &Arc<Mutex<Vec<(String, f64)
     })
 }
 
-/// A pod that nobody runs, with the status of one that runs.
-fn pod(case: &Case<'_>, name: &str) {
+/// A pod of a Deployment that nobody runs, with the status of one that runs.
+pub(super) fn pod(case: &Case<'_>, name: &str, app: &str) {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "name": name, "namespace": case.namespace, "labels": { "app": "sample-app" } },
+        "metadata": { "name": name, "namespace": case.namespace, "labels": { "app": app } },
         "spec": { "containers": [{ "name": "c", "image": "x" }], "automountServiceAccountToken": false },
     });
     wait_seeing("the pod to be taken", || case.cluster.try_apply(&pod.to_string()));
@@ -113,7 +113,7 @@ fn pod(case: &Case<'_>, name: &str) {
     case.kubectl(&["patch", "pod", name, "--subresource=status", "--type=merge", "-p", &patch]);
 }
 
-fn hpa(case: &Case<'_>, name: &str, metric: Value) {
+pub(super) fn hpa(case: &Case<'_>, name: &str, metric: Value) {
     case.apply(json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
         "metadata": { "name": name, "namespace": case.namespace },
@@ -124,7 +124,7 @@ fn hpa(case: &Case<'_>, name: &str, metric: Value) {
     }));
 }
 
-fn wait_for_replicas(case: &Case<'_>, name: &str, wanted: i64) {
+pub(super) fn wait_for_replicas(case: &Case<'_>, name: &str, wanted: i64) {
     wait_seeing(&format!("{name} at {wanted} replicas"), || match case.cluster.replicas(&case.namespace, name) {
         Some(seen) if seen == wanted => Ok(()),
         seen => Err(format!("{seen:?}, {}", case.get("hpa", name).unwrap_or_default()["status"])),
@@ -163,7 +163,7 @@ fn the_walkthrough_of_prometheus_adapter_runs_unchanged_beside_a_scaled_object()
     }
     case.apply(json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "front", "namespace": namespace },
         "spec": { "ports": [{ "port": 80 }] } }));
-    pod(&case, "sample-app-a");
+    pod(&case, "sample-app-a", "sample-app");
     // As published: 500 milli-requests a second for each pod, of which one has 1.75, and the Deployment's own none yet.
     hpa(
         &case,
