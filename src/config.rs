@@ -59,7 +59,7 @@ pub struct Config {
     pub is_shadow: bool,
     /// Empty means all.
     pub namespaces: Vec<String>,
-    /// A valid label selector: which ScaledObjects and annotated HPAs are watched.
+    /// A valid label selector: which ScaledObjects are watched, and which HPAs are more than another's.
     pub object_selector: Option<String>,
     /// The same for TriggerAuthentications of both kinds.
     pub authentication_selector: Option<String>,
@@ -84,6 +84,8 @@ pub struct Config {
     pub custom_metrics: bool,
     /// `None`: there are no rules.
     pub adapter: Option<AdapterSettings>,
+    /// Whether HPAs are remembered that nobody here serves.
+    pub explains_all_hpas: bool,
     /// `None`: what nobody here gives is an error.
     pub forward: Option<ForwardSettings>,
     pub query_timeout: Duration,

@@ -36,6 +36,7 @@ use crate::polling::transport::{Reply as TransportReply, Transport};
 use crate::prometheus::query;
 use crate::prometheus::vector::{self, Sample};
 use crate::scaling::event::PollError;
+use crate::scaling::hpa::HpaMetric;
 use crate::scaling::model::{PrometheusSource, UnixMillis};
 use crate::telemetry::Exposition;
 use crate::wire::adapter::Matcher;
@@ -78,6 +79,14 @@ impl Adapter {
         });
         relist::start(&adapter)?;
         Ok(adapter)
+    }
+
+    /// Returns whether rules give a metric of an HPA; `None` while that is not known.
+    #[must_use]
+    pub fn gives_any(&self, metrics: &[HpaMetric]) -> Option<bool> {
+        let registry = self.registry();
+        let mut given = metrics.iter().map(|metric| registry.gives(metric));
+        given.try_fold(false, |any, gives| Some(any || gives?))
     }
 
     fn registry(&self) -> Arc<Registry> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::resources::{ApiResource, Resources};
 use crate::http::discovery::Listed;
 use crate::prometheus::vector::Sample;
+use crate::scaling::hpa::HpaMetric;
 use crate::wire::adapter::{Rule, Rules};
 
 /// Metrics in all; each takes some 200 bytes.
@@ -107,6 +108,27 @@ impl Registry {
 
     pub(super) fn external(&self, metric: &str) -> Option<&Entry> {
         self.external.get(metric)
+    }
+
+    /// Returns whether a rule gives a metric of an HPA; `None` before any rule has given anything.
+    pub(super) fn gives(&self, metric: &HpaMetric) -> Option<bool> {
+        let is_given = match metric {
+            HpaMetric::External { name, .. } => self.external(name).is_some(),
+            HpaMetric::Pods { name, .. } => self.of_object("pods", "", name).is_some(),
+            HpaMetric::Object { name, described, .. } => {
+                self.of_object(&described.kind, described.group(), name).is_some()
+            }
+            HpaMetric::Other { kind, name, .. } => match kind.as_str() {
+                "External" => self.external(name).is_some(),
+                "Pods" => self.of_object("pods", "", name).is_some(),
+                // Of which object is not known.
+                "Object" => self.objects.keys().any(|(metric, _)| metric == name),
+                _ => false,
+            },
+            HpaMetric::Resource { .. } | HpaMetric::ContainerResource { .. } => false,
+        };
+        let is_listed = self.is_listed && (self.objects_len() + self.external_len() > 0 || self.failing() == 0);
+        (is_given || is_listed).then_some(is_given)
     }
 
     /// Returns all metrics of objects, ordered by name.
@@ -314,6 +336,37 @@ externalRules:
         let other = adapter::parse(RULES).unwrap().rules;
         let third = list(&other, &second, &resources, &mut fake);
         assert!(third.of_object("deployments", "apps", "queue").is_none());
+    }
+
+    #[test]
+    fn it_is_known_whose_metric_an_hpa_asks_for() {
+        use crate::scaling::model::{Described, MetricTarget};
+        let rules = adapter::parse(RULES).unwrap().rules;
+        let (target, match_labels) = (MetricTarget::Value(1000), litemap::LiteMap::new);
+        let pods = |name: &str| HpaMetric::Pods { name: name.to_owned(), match_labels: match_labels(), target };
+        let external = |name: &str| HpaMetric::External { name: name.to_owned(), match_labels: match_labels(), target };
+        let object = |api_version: &str, kind: &str| {
+            let (api_version, kind, name) = (api_version.to_owned(), kind.to_owned(), "front".to_owned());
+            let described = Described { api_version, kind, name };
+            HpaMetric::Object { name: "http".to_owned(), match_labels: match_labels(), described, target }
+        };
+        assert_eq!(Registry::default().gives(&pods("http")), None, "nothing is known yet");
+        let mut down = Fake { fails_on: "", ..Fake::of(&[]) };
+        let failed = list(&rules, &Registry::default(), &resources(), &mut down);
+        assert_eq!(failed.gives(&pods("http")), None, "Prometheus is away");
+        let mut fake = Fake::of(&[("http_total", &["namespace", "pod", "service"]), ("depth", &[])]);
+        let registry = list(&rules, &failed, &resources(), &mut fake);
+        for (metric, given) in [
+            (pods("http"), true),
+            (pods("depth"), false),
+            (external("depth"), true),
+            (external("http"), false),
+            (object("v1", "Service"), true),
+            (object("apps/v1", "Deployment"), false),
+            (HpaMetric::Resource { name: "http".to_owned(), target }, false),
+        ] {
+            assert_eq!(registry.gives(&metric), Some(given), "{metric:?}");
+        }
     }
 
     #[test]

@@ -227,6 +227,13 @@ pub(super) const RUN: Subcommand = Subcommand {
             "series without a sample for this long need not be listed; without it --metrics-relist-interval",
         )
         .env("HPALITE_METRICS_MAX_AGE"),
+        flag(
+            "explain-all-hpas",
+            Takes::Truth,
+            "remember and explain every HPA of the watched namespaces, also those whose metrics others give, as cpu",
+        )
+        .env("HPALITE_EXPLAIN_ALL_HPAS")
+        .default("false"),
         FORWARD_EXTERNAL_METRICS,
         FORWARD_TOKEN_FILE,
         FORWARD_INSECURE,

@@ -84,6 +84,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
     let groups_queries = truth(typed, "group-queries", problems);
     let custom_metrics = truth(typed, "custom-metrics", problems);
     let keda_metrics = truth(typed, "keda-metrics", problems);
+    let explains_all_hpas = truth(typed, "explain-all-hpas", problems);
     let is_shadow = truth(typed, "shadow", problems);
     let cross_namespace_services = truth(typed, "allow-cross-namespace-services", problems);
     let keep_alive = !truth(typed, "http-disable-keep-alive", problems);
@@ -133,6 +134,7 @@ fn resolve(typed: &Typed<'_>, problems: &mut Vec<String>) -> Option<Config> {
         groups_queries,
         servers: servers?,
         custom_metrics: custom_metrics || adapter.is_some(),
+        explains_all_hpas,
         adapter,
         forward,
         query_timeout: query_timeout?,

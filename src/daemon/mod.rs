@@ -301,7 +301,7 @@ impl Daemon {
             api: Arc::clone(api.counters()),
             fence: Arc::clone(&fence),
             keda: keda.clone(),
-            adapter,
+            adapter: adapter.clone(),
             forwarder,
         };
         let page = Arc::new(metrics::Page::new(sources));
@@ -321,7 +321,7 @@ impl Daemon {
         let (trust, trust_watchers) =
             Trust::start(&client, config, certificates, Arc::clone(&fence), Arc::clone(&ready))
                 .map_err(io("trust thread"))?;
-        let mut watchers = watches::start(&client, config, inbox).map_err(io("watch threads"))?;
+        let mut watchers = watches::start(&client, config, adapter, inbox).map_err(io("watch threads"))?;
         watchers.extend(trust_watchers);
         let mut world = World::new(Settings {
             poll_threads: config.poll_threads,

@@ -1,13 +1,14 @@
 //! The daemon's watches, which turn what the API server sends into the core's events.
 
 use std::ops::ControlFlow;
-use std::sync::Once;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Once};
 
 use log::warn;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::adapter::Adapter;
 use crate::config::Config;
 use crate::kube::client::Client;
 use crate::kube::resources::{self, HPAS, NAMESPACES};
@@ -15,7 +16,7 @@ use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
 use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
 use crate::scaling::hpa::ObservedHpa;
-use crate::scaling::model::{ApiGroup, AuthenticationKind, ScaledObject};
+use crate::scaling::model::{ApiGroup, AuthenticationKind, Remember, ScaledObject};
 use crate::scaling::world::watched_workloads;
 use crate::wire;
 use crate::wire::Unreadable;
@@ -59,8 +60,14 @@ struct Scope<'a> {
     selector: Option<&'a str>,
 }
 
-/// Starts every watch. Each has its own threads and ends when the inbox closes.
-pub(super) fn start(client: &Client, config: &Config, inbox: &SyncSender<Event>) -> std::io::Result<Vec<Watcher>> {
+/// Starts every watch. Each has its own threads and ends when the inbox closes. With an adapter, HPAs are remembered whose
+/// metrics its rules give.
+pub(super) fn start(
+    client: &Client,
+    config: &Config,
+    adapter: Option<Arc<Adapter>>,
+    inbox: &SyncSender<Event>,
+) -> std::io::Result<Vec<Watcher>> {
     let Config { namespaces, servers, object_selector, authentication_selector, .. } = config;
     let all = Scope { namespaces, selector: None };
     let mut watchers = Vec::new();
@@ -72,14 +79,14 @@ pub(super) fn start(client: &Client, config: &Config, inbox: &SyncSender<Event>)
         let scope = Scope { selector: object_selector.as_deref(), ..all };
         watchers.push(watch(client, name, &resources::scaled_objects(group), scope, inbox, read, event)?);
     }
-    let servers = servers.clone();
+    let (servers, explains_all) = (servers.clone(), config.explains_all_hpas);
     // All HPAs are watched, since those of other owners may have the target of an object that is selected.
     let selector = object_selector.as_deref().and_then(|text| Selector::parse(text).ok()).unwrap_or_default();
     let read = move |json: &[u8]| {
         let hpa = wire::hpa::from_slice(json)?;
         let is_selected = selector.matches(|key| hpa.labels.get(key).map(String::as_str));
-        let object = is_selected.then(|| wire::hpa::annotated::read(&hpa, &servers)).flatten();
-        Ok((Box::new(hpa), object.map(|read| Box::new(read.object))))
+        let object = if is_selected { object_of(&hpa, &servers, explains_all, adapter.as_deref()) } else { None };
+        Ok((Box::new(hpa), object.map(Box::new)))
     };
     watchers.push(watch_both(client, "hpas", &HPAS, all, inbox, read, both)?);
     for gvkr in watched_workloads() {
@@ -122,7 +129,29 @@ pub(super) fn start(client: &Client, config: &Config, inbox: &SyncSender<Event>)
     Ok(watchers)
 }
 
-/// An HPA, and what its annotations ask for, if they do.
+/// Returns what is to be known of an HPA beside itself: what its annotations ask for, or else what its status shows.
+fn object_of(
+    hpa: &ObservedHpa,
+    servers: &wire::Servers,
+    explains_all: bool,
+    adapter: Option<&Adapter>,
+) -> Option<ScaledObject> {
+    if let Some(read) = wire::hpa::annotated::read(hpa, servers) {
+        return Some(read.object);
+    }
+    let remember = match adapter.filter(|_| !explains_all) {
+        Some(adapter) if wire::hpa::observed::asks_adapter(hpa) => match adapter.gives_any(&hpa.metrics) {
+            Some(true) => Remember::Yes,
+            Some(false) => Remember::IfKnown,
+            None => Remember::Meanwhile,
+        },
+        None if explains_all => Remember::Yes,
+        _ => return None,
+    };
+    wire::hpa::observed::read(hpa, remember)
+}
+
+/// An HPA, and what is to be known of it as an object, if anything is.
 type SeenHpa = (Box<ObservedHpa>, Option<Box<ScaledObject>>);
 
 /// One watch shows HPAs and annotated objects. Of an HPA that is no object, or no longer, the object is gone. The object

@@ -104,6 +104,10 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
         return Cause { claims: by_itself.into_iter().collect(), limits: Vec::new(), driven_by: None };
     };
     let limit = reported.and_then(|reported| limit(reported, definition, row, from));
+    if definition.is_observed() {
+        let by_itself = by_itself.into_iter().collect();
+        return shown(facts, row, from, Shown { definition, reported, limit, by_itself }, metrics);
+    }
     let mut at = row.at;
     if !explains(metrics, definition, row, from)
         && let Some(before) = sample_before(facts, row.at)
@@ -147,6 +151,37 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
     });
     claims.extend(sample);
     Cause { claims, limits, driven_by: driving.map(|metric| metric.metric.clone()) }
+}
+
+/// What is known of a change of an HPA that is only observed.
+struct Shown<'a> {
+    definition: &'a Definition,
+    reported: Option<&'a HpaRow>,
+    limit: Option<(Limit, u32, Claim)>,
+    by_itself: Vec<Claim>,
+}
+
+/// Explains a change from what the HPA showed right after it: it scales first, and writes its status then.
+fn shown(facts: &Facts<'_>, row: &ReplicaRow, from: u32, known: Shown<'_>, metrics: &mut Vec<Metric>) -> Cause {
+    let Shown { definition, reported, limit, by_itself: mut claims } = known;
+    let at = reported.map_or(row.at, |reported| reported.at.max(row.at));
+    *metrics = facts.metrics_at(at, from);
+    let (min, max) = (definition.min(), definition.max_replicas);
+    // Outside of its bounds it does not look at metrics.
+    let bound = match row.to {
+        to if from < min && to == min => Some((Limit::Min, Claim::AtMin(min))),
+        to if from > max && to == max => Some((Limit::Max, Claim::AtMax(max))),
+        _ => None,
+    };
+    let driving = driver(metrics).filter(|_| bound.is_none() && claims.is_empty() && reported.is_some());
+    claims.extend(driving.map(|metric| Claim::MetricValue { at, replicas: from, metric: metric.clone() }));
+    let limit = limit.filter(|_| bound.is_none()).map(|(by, _, claim)| (by, claim));
+    let mut limits = Vec::new();
+    for (by, claim) in bound.into_iter().chain(limit) {
+        limits.push(Held::new(by.id(), vec![claim.clone()]).allowing(row.to));
+        claims.push(claim);
+    }
+    Cause { driven_by: driving.map(|metric| metric.metric.clone()), claims, limits }
 }
 
 /// Returns whether the driving metric asks for this change, within the bounds.

@@ -8,7 +8,9 @@ use super::{Metric, MetricState, time_text};
 use crate::scaling::composite;
 use crate::scaling::event::{Absence, Missing};
 use crate::scaling::model::MetricTarget;
-use crate::scaling::model::{ApiGroup, Definition, FallbackBehavior, MetricType, OnMissing, Trigger, UnixMillis};
+use crate::scaling::model::{
+    ApiGroup, Definition, FallbackBehavior, MetricType, OnMissing, ShownUnit, Source, Trigger, UnixMillis,
+};
 use crate::scaling::quantity;
 use crate::scaling::recommend::{self, Proposal};
 use crate::store::SampleValue;
@@ -86,13 +88,16 @@ impl<'e> Facts<'e> {
             (MetricState::Absent { value, .. } | MetricState::Fallback { value, .. }, _) => *value,
             _ => None,
         };
+        // What an HPA shows was measured with the replicas that it shows.
+        let shown = definition.filter(|one| one.is_observed()).and_then(|_| self.hpa(at));
+        let replicas = shown.and_then(|row| u32::try_from(row.current).ok()).unwrap_or(replicas);
         let proposal = definition.zip(value).and_then(|(one, value)| asks(one, series, value, replicas));
         let mut metric = Metric {
             metric: series.metric_name.clone(),
             value,
             sample_age_ms: sample.map(|(time, _)| at - time),
             target: series.threshold,
-            metric_type: definition.and_then(|one| metric_type_of(one, series)).map(MetricType::name),
+            metric_type: definition.and_then(|one| type_name_of(one, series)),
             activation_threshold: series.activation_threshold,
             proposal: proposal.map(|proposal| proposal.replicas),
             exact: proposal.map(|proposal| proposal.exact),
@@ -275,11 +280,33 @@ fn metric_type_of(definition: &Definition, series: &SeriesRow) -> Option<MetricT
     }
 }
 
+/// Returns the name of that type, as in the HPA.
+fn type_name_of(definition: &Definition, series: &SeriesRow) -> Option<&'static str> {
+    if unit_of(definition, series) == Some(ShownUnit::Percent) {
+        return Some(PERCENT);
+    }
+    metric_type_of(definition, series).map(MetricType::name)
+}
+
+/// Returns what a value means that an HPA showed.
+fn unit_of(definition: &Definition, series: &SeriesRow) -> Option<ShownUnit> {
+    match &trigger_of(definition, series)?.source {
+        Source::Shown(metric) => Some(metric.unit),
+        Source::Cron(_) | Source::Pods(_) | Source::Query(_) => None,
+    }
+}
+
+/// The type of an HPA's metric in percent of what its pods request.
+const PERCENT: &str = "Utilization";
+
 /// Returns what the HPA derives from a value of the series with `replicas`; `None` if it does not see the metric.
 pub(super) fn asks(definition: &Definition, series: &SeriesRow, value: f64, replicas: u32) -> Option<Proposal> {
     let behavior = definition.behavior.as_ref();
     let metric_type = metric_type_of(definition, series)?;
-    Some(recommend::proposal(metric_type, value, series.threshold, replicas, behavior))
+    Some(match unit_of(definition, series) {
+        Some(unit) => recommend::proposal_of_shown(unit, value, series.threshold, replicas, behavior),
+        None => recommend::proposal(metric_type, value, series.threshold, replicas, behavior),
+    })
 }
 
 /// Returns for example `s0-prometheus 500 / 75 per replica → 7`.
@@ -326,6 +353,9 @@ pub(super) fn metric_text(metric: &Metric, at: i64) -> String {
     let Some(exact) = metric.exact else {
         return format!("{name} {value}, which the HPA does not see");
     };
+    if metric.metric_type == Some(PERCENT) {
+        return format!("{name} {value} % / {} % → {exact}", metric.target);
+    }
     let how = if metric.metric_type == Some("Value") { "in all" } else { "per replica" };
     format!("{name} {value} / {} {how} → {exact}", metric.target)
 }

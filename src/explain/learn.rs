@@ -87,7 +87,8 @@ pub(super) fn tolerance(facts: &Facts<'_>, definition: &Definition, up: bool, at
         let metrics = facts.metrics_at(row.at, from);
         driver(&metrics).is_some_and(|metric| metric.proposal == Some(from) && metric.exact == Some(row.to))
     };
-    if !is_own && by_hpa(facts, at).any(|(row, from)| moved_within(row, from)) {
+    // What an HPA shows came after its change.
+    if !is_own && !definition.is_observed() && by_hpa(facts, at).any(|(row, from)| moved_within(row, from)) {
         return None;
     }
     debug_assert!(is_own || (percent - TOLERANCE * 100.0).abs() < 1e-9);

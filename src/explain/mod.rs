@@ -7,6 +7,8 @@ mod change;
 pub mod claim;
 mod facts;
 mod learn;
+#[cfg(test)]
+mod shown_tests;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -97,8 +99,8 @@ pub struct Metric {
     pub value: Option<f64>,
     pub sample_age_ms: Option<i64>,
     pub target: f64,
-    /// `AverageValue` or `Value`; `None` if the HPA does not see the metric, because a formula reads it or the
-    /// definition is invalid.
+    /// `AverageValue` or `Value`, or of an observed HPA `Utilization`; `None` if the HPA does not see the metric, because a
+    /// formula reads it or the definition is invalid.
     pub metric_type: Option<&'static str>,
     pub activation_threshold: f64,
     /// Replicas that the HPA computes from it.

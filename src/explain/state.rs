@@ -8,7 +8,7 @@ use super::facts::{Facts, condition, driver, resources};
 use super::{Entry, Held, Metric, MetricState, learn, time_text};
 use crate::logfmt::iso;
 use crate::scaling::decision::WOULD_HAVE;
-use crate::scaling::model::{Fallback, FallbackBehavior};
+use crate::scaling::model::{Definition, Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
 use crate::store::read::{DecisionRow, HpaRow, LossRow};
 
@@ -94,8 +94,9 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     }
     let replicas = facts.replicas_at(at).unwrap_or(0);
     let metrics = facts.metrics_at(at, replicas);
-    // These already explain why polling stopped.
-    if found.iter().all(|held| !matches!(held.by.as_str(), "daemon-down" | "invalid" | "not-ready")) {
+    // These already explain why polling stopped. What an HPA shows comes when it changes.
+    let is_observed = facts.definition(at).is_some_and(Definition::is_observed);
+    if !is_observed && found.iter().all(|held| !matches!(held.by.as_str(), "daemon-down" | "invalid" | "not-ready")) {
         silence(facts, &metrics, at, &mut found);
     }
     if replicas > 0 {
@@ -173,6 +174,11 @@ fn errors(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64, found: &mu
     let reason = decision.map_or("", |row| row.reason.as_str());
     let falls_back =
         decision.is_some_and(|row| row.triggers.as_array().into_iter().flatten().any(|one| one["fallback"] == true));
+    // An HPA that is only observed says by itself why it cannot act.
+    let is_observed = facts.definition(at).is_some_and(Definition::is_observed);
+    if is_observed && facts.hpa(at).is_some_and(|row| !can_act(row, &mut Vec::new())) {
+        return;
+    }
     let lasting = facts.evidence.errors.iter().filter(|(_, e)| e.from <= at && e.until.is_none_or(|end| end > at));
     for (of, error) in lasting {
         let Some(series) = facts.series_at(at).find(|series| series.id == *of) else { continue };
@@ -248,10 +254,15 @@ fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mu
         && let Some(tolerance) = learn::tolerance(facts, definition, exact > replicas, at)
     {
         found.push(Held::new(Limit::Tolerance.id(), vec![tolerance]).asked(asks));
+    } else if exact < replicas && replicas > min && definition.is_observed() {
+        // How long more was asked for is not known, since samples come when values change.
+        if let Some(row) = seen.filter(|row| is_stabilized(row)) {
+            let reported = Claim::ReportedStabilized { at: row.at };
+            found.push(Held::new(Limit::Stabilization.id(), vec![reported]).asked(asks));
+        }
     } else if exact < replicas && replicas > min {
         let window = learn::window(facts, definition, at);
-        let reported =
-            seen.filter(|row| condition(row, "AbleToScale").is_some_and(|(_, why, _)| why == "ScaleDownStabilized"));
+        let reported = seen.filter(|row| is_stabilized(row));
         let last = facts.last_asked_for(at, replicas).0;
         let left = last.zip(window.seconds());
         let left = left.map(|(asked, seconds)| (asked.at + seconds * 1000 - at).max(0).saturating_add(999) / 1000);
@@ -272,6 +283,11 @@ fn hpa(facts: &Facts<'_>, at: i64, replicas: u32, metrics: &[Metric], found: &mu
     } else if exact < min && replicas == min {
         found.push(Held::new(Limit::Min.id(), vec![Claim::AtMin(min)]).allowing(min).asked(asks));
     }
+}
+
+/// Whether the HPA said that its stabilization window holds it.
+fn is_stabilized(row: &HpaRow) -> bool {
+    condition(row, "AbleToScale").is_some_and(|(_, why, _)| why == "ScaleDownStabilized")
 }
 
 /// Explains why nothing holds the count.

@@ -14,7 +14,7 @@ use super::track::{SourceId, Track};
 use crate::check::{self, Check, Severity};
 use crate::history::changes;
 use crate::scaling::model::{ApiGroup, Definition, ScaledObject, Source};
-use crate::wire::{Servers, scaled_object};
+use crate::wire::{Servers, scaled_object, trigger};
 
 /// Candidates in one run: more do not fit beside each other.
 pub const CANDIDATES_MAX: usize = 16;
@@ -96,7 +96,15 @@ pub fn candidate(group: ApiGroup, title: &str, choice: &Choice, manifest: &Value
     read(group, title, &changed, changes)
 }
 
+/// Why an HPA that is only observed cannot be replayed.
+const ONLY_SHOWN: &str = "an HPA without metrics of hpalite's own cannot be replayed: what its status showed was measured with \
+                          the replicas that it had, and the load itself is in no history";
+
 fn read(group: ApiGroup, title: &str, manifest: &Value, changes: Vec<String>) -> Result<Candidate, Vec<String>> {
+    let types = manifest["spec"]["triggers"].as_array().into_iter().flatten().filter_map(|one| one["type"].as_str());
+    if group == ApiGroup::Autoscaling && types.into_iter().any(trigger::shown::is_type) {
+        return Err(vec![ONLY_SHOWN.to_owned()]);
+    }
     let object = scaled_object::from_value(group_of(group), manifest.clone(), &Servers::default())
         .map_err(|error| vec![error.to_string()])?
         .object;

@@ -95,7 +95,10 @@ impl Metric {
         let (name, container, target) = match metric {
             HpaMetric::Resource { name, target } => (name, None, target),
             HpaMetric::ContainerResource { container, name, target } => (name, Some(container.as_str()), target),
-            HpaMetric::External { .. } | HpaMetric::Object { .. } | HpaMetric::Pods { .. } | HpaMetric::Other(_) => {
+            HpaMetric::External { .. }
+            | HpaMetric::Object { .. }
+            | HpaMetric::Pods { .. }
+            | HpaMetric::Other { .. } => {
                 return None;
             }
         };

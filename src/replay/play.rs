@@ -146,7 +146,7 @@ impl<'r> Run<'r> {
             match &trigger.source {
                 Source::Query(query) => queries.push((query.clone(), Cursor::new(track))),
                 Source::Pods(selection) => selections.push((selection.clone(), Cursor::new(track), false)),
-                Source::Cron(_) => {}
+                Source::Cron(_) | Source::Shown(_) => {}
             }
         }
         let id = (gvkr.clone(), namespace.clone(), object.target.name.clone());

@@ -66,8 +66,13 @@ pub enum HpaMetric {
         name: String,
         target: MetricTarget,
     },
-    /// A kind of metric that hpalite never sets but may observe.
-    Other(String),
+    /// A metric that hpalite never sets but may observe: of another kind, or with a selector of expressions.
+    Other {
+        kind: String,
+        name: String,
+        /// `None` if it cannot be read.
+        target: Option<MetricTarget>,
+    },
 }
 
 /// The owner reference that is marked as the controller, whatever kind of object it names.
@@ -269,7 +274,7 @@ impl HpaMetric {
             | Self::ContainerResource { target, .. } => {
                 *target = target.capped();
             }
-            Self::Other(_) => {}
+            Self::Other { .. } => {}
         }
     }
 
@@ -282,7 +287,7 @@ impl HpaMetric {
             Self::Pods { .. } => "Pods",
             Self::Resource { .. } => "Resource",
             Self::ContainerResource { .. } => "ContainerResource",
-            Self::Other(_) => "Other",
+            Self::Other { .. } => "Other",
         }
     }
 }

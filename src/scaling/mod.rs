@@ -25,6 +25,7 @@ pub mod kafka;
 pub mod model;
 mod object;
 mod object_key;
+mod observed;
 pub mod pause;
 mod pod_metric;
 mod publish;

@@ -15,6 +15,7 @@ use super::formula::Formula;
 pub use super::identity::{AzureCloud, PodIdentity};
 pub use super::kafka::{KafkaSource, LagRules, Sasl};
 pub use super::object_key::{ApiGroup, ObjectKey};
+pub use super::observed::{Observed, Remember};
 pub use super::pause::Pause;
 pub use super::pod_metric::{Aggregator, POLL_MAX, PodMetricSource, PodValues};
 pub use super::queue::{
@@ -25,11 +26,11 @@ pub use super::queue::{
 use super::secret_store::{SecretStore, StoredSecret};
 pub use super::source::{
     AggregationFunction, ApiKey, ApiKeyPlace, AuthMode, BodyFormat, MetricsApiSource, OnMissing, PodSelection,
-    PrometheusSource, Query, ResourceSource, ServiceAggregation, Source, TIMEOUT_MAX,
+    PrometheusSource, Query, ResourceSource, ServiceAggregation, ShownMetric, ShownUnit, Source, TIMEOUT_MAX,
 };
 pub use super::time::UnixMillis;
 
-/// A ScaledObject as last seen on the API server, or an annotated HPA in the terms of one. Always representable, however
+/// A ScaledObject as last seen on the API server, or an HPA in the terms of one. Always representable, however
 /// wrong its spec: what is wrong is kept in `definition`, so that it can still be reported on the object, which can be
 /// paused or deleted.
 #[derive(Clone, Debug)]
@@ -65,6 +66,8 @@ pub struct ScaledObject {
     pub per_replica: Vec<usize>,
     /// Of an annotated HPA: hpalite scales its target to zero and from zero.
     pub scales_to_zero: bool,
+    /// Of an HPA that hpalite serves nothing to by annotations: what its status shows.
+    pub observed: Option<Box<Observed>>,
     /// `advanced.restoreToOriginalReplicaCount`, needed at deletion even if the spec is invalid.
     pub restore_to_original: bool,
     /// The spec as JSON text with sorted keys, for the history.
@@ -312,6 +315,12 @@ impl Definition {
     #[must_use]
     pub fn min(&self) -> u32 {
         self.min_replicas.unwrap_or(0)
+    }
+
+    /// It is what an HPA says that hpalite only observes.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        self.triggers.iter().any(|trigger| matches!(trigger.source, Source::Shown(_)))
     }
 
     /// It has no trigger that could ever report that the target may be scaled to zero.

@@ -310,6 +310,9 @@ impl Object {
             self.original_replicas = None;
             self.recorded.replicas = None;
         }
+        if let (Some(new), Some(old)) = (&mut spec.observed, &mut self.spec.observed) {
+            new.follow(old, spec.generation == self.spec.generation);
+        }
         if spec.is_only_watched() {
             // Its status is kept here alone.
             spec.status = self.spec.status.clone();

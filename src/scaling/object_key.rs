@@ -13,7 +13,7 @@ pub enum ApiGroup {
     KedaSh,
     /// `keda.k8s.io/v1alpha1`, KEDA 1.
     KedaK8sIo,
-    /// `autoscaling/v2`: an HPA that asks for metrics by annotations.
+    /// `autoscaling/v2`: an HPA that asks for metrics by annotations, or is only observed.
     Autoscaling,
 }
 

@@ -3,7 +3,7 @@
 //! The HPA decides between minimum and maximum, not hpalite. These are its rules, with which decisions are recorded and
 //! later explained (Kubernetes: pkg/controller/podautoscaler).
 
-use super::model::{Behavior, MetricType, ScalingPolicy, ScalingRules};
+use super::model::{Behavior, MetricType, ScalingPolicy, ScalingRules, ShownUnit};
 
 /// A metric this close to its target proposes no change: the controller's `--horizontal-pod-autoscaler-tolerance`.
 pub const TOLERANCE: f64 = 0.1;
@@ -88,6 +88,25 @@ pub fn proposal(
         return Proposal { replicas, exact };
     }
     Proposal { replicas: exact, exact }
+}
+
+/// Returns the count that a metric proposes whose value an HPA shows, measured while `replicas` ran. Every such value is
+/// what the controller compared with the target, but that the share of a whole was rounded up.
+#[must_use]
+pub fn proposal_of_shown(
+    unit: ShownUnit,
+    value: f64,
+    target: f64,
+    replicas: u32,
+    behavior: Option<&Behavior>,
+) -> Proposal {
+    if unit != ShownUnit::Share || replicas == 0 {
+        return proposal(MetricType::Value, value, target, replicas, behavior);
+    }
+    // The least whole that has this share: of 100 for 3 replicas the HPA shows 33.334, which is not to count as 100.002.
+    let milli = (value * 1000.0).round();
+    let whole = if milli > 0.0 { ((milli - 1.0) * f64::from(replicas) + 1.0) / 1000.0 } else { 0.0 };
+    proposal(MetricType::AverageValue, whole, target, replicas, behavior)
 }
 
 /// Returns the count that a metric in total, of type `Value`, proposes while only `ready` of the replicas are ready.

@@ -22,14 +22,38 @@ pub enum Source {
     Pods(PodSelection),
     /// A server that is asked.
     Query(Query),
+    /// The HPA controller, which asks by itself: only what it shows in the HPA's status is known.
+    Shown(ShownMetric),
 }
+
+/// A metric that an HPA controller shows in the status of an HPA.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShownMetric {
+    /// Which one, for example `Pods http_requests{verb=get}`.
+    pub what: Arc<str>,
+    pub unit: ShownUnit,
+}
+
+/// What its values mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownUnit {
+    /// The whole, or what the controller found to be the average of the pods.
+    Plain,
+    /// The whole, divided by the replicas and rounded up to thousandths.
+    Share,
+    /// Percent of what the pods request.
+    Percent,
+}
+
+/// Who answers for such a metric, in the history.
+const HPA_CONTROLLER: &str = "HPA controller";
 
 impl Source {
     /// Returns the query, if there is one.
     #[must_use]
     pub fn query(&self) -> Option<&Query> {
         match self {
-            Self::Cron(_) | Self::Pods(_) => None,
+            Self::Cron(_) | Self::Pods(_) | Self::Shown(_) => None,
             Self::Query(query) => Some(query),
         }
     }
@@ -41,6 +65,7 @@ impl Source {
             Self::Cron(_) => Default::default(),
             Self::Pods(selection) => (String::new(), selection.selector.to_string()),
             Self::Query(query) => query.shown(),
+            Self::Shown(metric) => (HPA_CONTROLLER.to_owned(), metric.what.to_string()),
         }
     }
 }

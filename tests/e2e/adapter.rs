@@ -101,11 +101,11 @@ pub(super) fn exporter(namespace: &str, pods: &[&str], gauges: &Arc<Mutex<Vec<(S
     })
 }
 
-/// A pod that nobody runs, with the status of one that runs.
-pub(super) fn pod(case: &Case<'_>, name: &str) {
+/// A pod of a Deployment that nobody runs, with the status of one that runs.
+pub(super) fn pod(case: &Case<'_>, name: &str, app: &str) {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "name": name, "namespace": case.namespace, "labels": { "app": "sample-app" } },
+        "metadata": { "name": name, "namespace": case.namespace, "labels": { "app": app } },
         "spec": { "containers": [{ "name": "c", "image": "x" }], "automountServiceAccountToken": false },
     });
     wait_seeing("the pod to be taken", || case.cluster.try_apply(&pod.to_string()));
@@ -156,7 +156,7 @@ fn the_walkthrough_of_prometheus_adapter_runs_unchanged_beside_a_scaled_object()
     }
     case.apply(json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "front", "namespace": namespace },
         "spec": { "ports": [{ "port": 80 }] } }));
-    pod(&case, "sample-app-a");
+    pod(&case, "sample-app-a", "sample-app");
     // As published: 500 milli-requests a second for each pod, of which one has 1.75, and the Deployment's own none yet.
     hpa(
         &case,

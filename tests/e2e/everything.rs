@@ -61,7 +61,7 @@ fn one_instance_gives_every_hpa_what_it_asks_for() {
     }
 
     // By rules: the walkthrough's metric of pods, one of a Service, and an external one.
-    pod(&case, "sample-app-a");
+    pod(&case, "sample-app-a", "sample-app");
     let metric =
         json!({ "metric": { "name": "http_requests" }, "target": { "type": "Value", "averageValue": "500m" } });
     adapter::hpa(&case, "sample-app", json!({ "type": "Pods", "pods": metric }));

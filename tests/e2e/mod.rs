@@ -24,6 +24,7 @@ mod lifecycle_serving;
 mod metrics_api;
 pub(crate) mod migration;
 mod modifiers;
+mod observed;
 mod page;
 mod pause;
 mod picture;

@@ -144,6 +144,8 @@ fn world(out: &mut Exposition, counts: Counts) {
     out.gauge("hpalite_annotated_hpas", "HPAs that ask for metrics by annotations.", number(counts.annotated_hpas));
     let ready = number(counts.annotated_hpas_ready);
     out.gauge("hpalite_annotated_hpas_ready", "Annotated HPAs whose annotations can be used.", ready);
+    let observed = number(counts.observed_hpas);
+    out.gauge("hpalite_observed_hpas", "Other HPAs whose own status is remembered.", observed);
     out.gauge("hpalite_polls_waiting", "Queries that wait for a worker.", number(counts.polls_waiting));
     out.gauge("hpalite_writes_in_flight", "Writes to the API server under way.", number(counts.writes_in_flight));
     out.gauge("hpalite_writes_waiting", "Objects whose write waits for its turn.", number(counts.writes_starved));

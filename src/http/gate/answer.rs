@@ -12,12 +12,7 @@ use crate::logfmt;
 
 /// Appends the whole answer, except a large body that is shared: that one is returned, and follows. `head_only` omits the
 /// body but not its length, as for HEAD. `Date` is mandatory for a server that has a clock (RFC 9110, 6.6.1).
-pub(super) fn encode(
-    response: &Response,
-    head_only: bool,
-    now: SystemTime,
-    out: &mut Vec<u8>,
-) -> Option<Arc<Vec<u8>>> {
+pub(super) fn encode(response: &Response, head_only: bool, now: SystemTime, out: &mut Vec<u8>) -> Option<Arc<Vec<u8>>> {
     let body = response.body.as_bytes();
     // Answers with these statuses end with the head by definition, so they must not announce a body.
     let bodiless = matches!(response.status, 100..=199 | 204 | 304);

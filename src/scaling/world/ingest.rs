@@ -15,7 +15,7 @@ use crate::scaling::event::{
 use crate::scaling::hpa::{HpaId, ObservedHpa, OwnerRef};
 use crate::scaling::model::{
     ApiGroup, Asked, Authentication, AuthenticationKey, AuthenticationKind, Definition, Gvkr, ObjectKey, Pause,
-    ScaledObject, Trigger, UnixMillis, Workload,
+    Remember, ScaledObject, Trigger, UnixMillis, Workload,
 };
 use crate::scaling::object::Object;
 use crate::scaling::target::{Target, TargetId};
@@ -88,6 +88,10 @@ impl World {
         if self.objects.get(&key).is_some_and(|object| object.spec.uid != spec.uid) {
             self.object_gone(&key, now);
         }
+        if !self.is_remembered(&mut spec) {
+            self.object_gone(&key, now);
+            return;
+        }
         let before = self.objects.get(&key).map(|object| {
             (object.target_id.clone(), object.spec.force_activation, object.spec.generation, hpa_id(&object.spec))
         });
@@ -144,6 +148,22 @@ impl World {
         }
         self.objects.by_target.insert(target.clone(), key);
         self.mark_target(&target);
+    }
+
+    /// Whether an HPA that is observed is to be known. One whose metrics were ours once stays so: that nobody gives them
+    /// any more is what an explanation must say.
+    fn is_remembered(&self, spec: &mut ScaledObject) -> bool {
+        let Some(observed) = &mut spec.observed else { return true };
+        if observed.remember == Remember::IfKnown {
+            let is_lasting = |object: &Object| {
+                object.spec.observed.as_ref().is_none_or(|before| before.remember != Remember::Meanwhile)
+            };
+            let was_recorded = self.restored.get(&spec.key).is_some_and(|state| state.uid == spec.uid);
+            if was_recorded || self.objects.get(&spec.key).is_some_and(is_lasting) {
+                observed.remember = Remember::Yes;
+            }
+        }
+        observed.remember != Remember::IfKnown
     }
 
     /// Gives a version of an HPA's annotations its number, since the API server counts none, and keeps what did not
@@ -270,7 +290,11 @@ impl World {
             self.facts.hpas_by_owner.insert(uid.clone(), id.name.clone());
         }
         self.mark_hpa(&hpa);
+        let replicas = self.replicas_shown(&hpa);
         self.facts.hpas.insert(id, Box::new(hpa));
+        if let Some((key, workload)) = replicas {
+            self.with(&key, |object, work| object.note_replicas_of(&workload, work));
+        }
     }
 
     /// Marks all objects that an HPA may concern: those with its target, those that want its name, and its owner.
@@ -708,7 +732,7 @@ fn hpa_id(spec: &ScaledObject) -> Option<HpaId> {
 
 /// Returns the object that an HPA belongs to, whether that exists or not, and its uid: the ScaledObject that it names as
 /// its controller, or the HPA itself.
-fn object_of(hpa: &ObservedHpa) -> (ObjectKey, &str) {
+pub(super) fn object_of(hpa: &ObservedHpa) -> (ObjectKey, &str) {
     let Some(owner) = hpa.controller.as_ref().filter(|owner| owner.is_scaled_object()) else {
         return (ObjectKey::new(ApiGroup::Autoscaling, &hpa.namespace, &hpa.name), &hpa.uid);
     };

@@ -8,6 +8,7 @@ mod authentications;
 mod deletion;
 mod ingest;
 mod lists;
+mod observed;
 mod ownership;
 mod pods;
 mod poll_cycle;
@@ -231,6 +232,9 @@ impl World {
                 *at = at.map(shift);
             }
             object.cadence = super::read_cadence::ReadCadence::default();
+            if let Some(observed) = &mut object.spec.observed {
+                observed.shift(&shift);
+            }
             if let Some((at, _)) = &mut object.recorded.scaled {
                 *at = shift(*at);
             }
@@ -281,17 +285,20 @@ impl World {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let (polls_waiting, polls_in_flight) = self.schedule.load();
-        let annotated = self.objects.values().filter(|object| object.spec.is_hpa()).count();
+        let observed = self.objects.values().filter(|object| object.spec.observed.is_some()).count();
+        let is_annotated = |object: &Object| object.spec.is_hpa() && object.spec.observed.is_none();
+        let annotated = self.objects.values().filter(|object| is_annotated(object)).count();
         let is_good = |object: &Object| object.verdict == super::object::Verdict::Good;
         Counts {
-            objects: self.objects.len() - annotated,
+            objects: self.objects.len() - annotated - observed,
             ready: self.objects.values().filter(|object| is_good(object) && !object.spec.is_hpa()).count(),
             annotated_hpas: annotated,
             annotated_hpas_ready: self
                 .objects
                 .values()
-                .filter(|object| is_good(object) && object.spec.is_hpa())
+                .filter(|object| is_good(object) && is_annotated(object))
                 .count(),
+            observed_hpas: observed,
             polls_waiting,
             polls_in_flight,
             writes_in_flight: self.outbox.writes_in_flight,
@@ -397,6 +404,7 @@ pub struct Counts {
     pub ready: usize,
     pub annotated_hpas: usize,
     pub annotated_hpas_ready: usize,
+    pub observed_hpas: usize,
     pub polls_waiting: usize,
     pub polls_in_flight: usize,
     pub writes_in_flight: usize,

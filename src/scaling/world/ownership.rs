@@ -81,8 +81,9 @@ impl Object {
     /// Another object, which is not being deleted, scales the same target.
     pub(super) fn is_target_shared(&self, work: &Work<'_>) -> bool {
         work.others.by_target.get(&self.target_id).iter().any(|other| {
-            let lives = work.others.get(other).is_some_and(|other| !other.spec.deletion_requested);
-            *other != self.spec.key && lives
+            // What is only observed changes nothing of what happens.
+            let counts = |other: &Self| !other.spec.deletion_requested && other.spec.observed.is_none();
+            *other != self.spec.key && work.others.get(other).is_some_and(counts)
         })
     }
 

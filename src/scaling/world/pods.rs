@@ -29,7 +29,7 @@ impl Object {
         let wanted: BTreeSet<PodSelection> = triggers
             .filter_map(|trigger| match &trigger.source {
                 Source::Pods(selection) => Some(selection.clone()),
-                Source::Cron(_) | Source::Query(_) => None,
+                Source::Cron(_) | Source::Query(_) | Source::Shown(_) => None,
             })
             .collect();
         work.outbox.commands.extend(work.pods.want(&self.spec.key, &wanted));

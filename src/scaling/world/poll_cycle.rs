@@ -68,7 +68,7 @@ impl Object {
         // A window opens and shuts on the minute, not at the first poll after it.
         let edges = definition.triggers.iter().filter_map(|trigger| match &trigger.source {
             Source::Cron(window) => window.at(work.now).until,
-            Source::Pods(_) | Source::Query(_) => None,
+            Source::Pods(_) | Source::Query(_) | Source::Shown(_) => None,
         });
         work.schedule.plan(&self.spec.key, edges.min().map_or(on_grid, |edge| edge.min(on_grid)));
         if let Some(poll_cycle) = &mut self.poll_cycle {
@@ -102,6 +102,8 @@ impl Object {
         for trigger in &definition.triggers {
             let answer = match &trigger.source {
                 Source::Cron(window) => Answer::Value(window.value(work.now)),
+                // Of an HPA that is observed, for which no poll cycle begins.
+                Source::Shown(_) => continue,
                 Source::Pods(selection) => match work.pods.answer(&self.spec.key.namespace, selection) {
                     Some(answer) => answer,
                     // The first count, or the error instead of it, is still to come.

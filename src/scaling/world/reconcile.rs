@@ -41,6 +41,10 @@ impl Object {
             self.finalize(work);
             return false;
         }
+        if self.spec.observed.is_some() {
+            self.observe_hpa(work);
+            return true;
+        }
         if !self.spec.is_only_watched() && !self.claim(work) {
             return false;
         }
@@ -384,7 +388,7 @@ impl Object {
     }
 
     /// Ends polling. A later start of it is reported by an event.
-    fn stop(&mut self, work: &mut Work<'_>) {
+    pub(super) fn stop(&mut self, work: &mut Work<'_>) {
         work.schedule.forget(&self.spec.key);
         self.stop_polling();
         self.recorded.adopted = false;
@@ -515,7 +519,7 @@ impl Object {
         self.write(WriteKind::Status(Box::new(StatusPatch { before, after: wanted })), work);
     }
 
-    fn record_conditions(&mut self, wanted: &Status, work: &mut Work<'_>) {
+    pub(super) fn record_conditions(&mut self, wanted: &Status, work: &mut Work<'_>) {
         let fingerprints: Box<[u64]> = wanted.conditions.iter().map(fingerprint).collect();
         if self.recorded.conditions == fingerprints {
             return;

@@ -37,6 +37,9 @@ impl Object {
             self.recorded_active_at = Some(at);
             work.outbox.record(Record::LastActive { object: self.spec.key.clone(), at });
         }
+        if let Some(observed) = &mut self.spec.observed {
+            observed.forget();
+        }
         self.recorded.decision = None;
         // The next reconciliation compares the conditions with none.
         self.recorded.conditions = Box::default();

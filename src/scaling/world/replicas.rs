@@ -5,11 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::World;
+use super::ingest::object_of;
 use super::work::Work;
+use super::{World, watched_kind};
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Absence, Record};
-use crate::scaling::model::Workload;
+use crate::scaling::hpa::ObservedHpa;
+use crate::scaling::model::{ObjectKey, Workload};
 use crate::scaling::object::{Object, Unattributed};
 use crate::scaling::target::TargetId;
 
@@ -31,6 +33,26 @@ impl World {
         for key in self.objects.by_target.get(target).to_vec() {
             self.with(&key, |object, work| object.note_replicas_of(workload, work));
         }
+    }
+
+    /// Returns the replicas that an HPA shows of a target that no watch shows, for an object that only observes it: it
+    /// does not ask.
+    pub(super) fn replicas_shown(&self, hpa: &ObservedHpa) -> Option<(ObjectKey, Workload)> {
+        // Before its controller has looked, a status shows nothing.
+        let is_known = !hpa.conditions.is_empty() && watched_kind(&hpa.target).is_none();
+        let (key, uid) = object_of(hpa);
+        let object = self.objects.get(&key).filter(|object| is_known && object.spec.uid == uid)?;
+        object.spec.observed.as_ref()?;
+        let workload = Workload {
+            namespace: hpa.namespace.clone(),
+            name: hpa.target.name.clone(),
+            uid: String::new(),
+            replicas: u32::try_from(hpa.current_replicas).ok()?,
+            selector: None,
+            replicas_manager: None,
+            ready: 0,
+        };
+        Some((key, workload))
     }
 
     /// Records that pods have become ready, for every object that waits for them.

@@ -37,7 +37,7 @@ export class Overview {
       : `${total} object${total === 1 ? '' : 's'}`;
     const rows = objects.map((object) => row(object, now));
     if (rows.length === 0) rows.push([el('tr', null, el('td', { colspan: 7, class: 'empty' },
-      parameters.q ? 'No object of this name.' : 'No ScaledObject or annotated HPA has been seen yet.'))]);
+      parameters.q ? 'No object of this name.' : 'No ScaledObject or HPA has been seen yet.'))]);
     this.body.replaceChildren(...rows.flat());
   }
 }

@@ -29,7 +29,9 @@ function asks(metric) {
   if (metric.note !== null) return metric.note;
   if (metric.value === null) return metric.error ?? 'no value';
   if (metric.exact === null) return `${exact(metric.value)}, which the HPA does not see`;
-  const target = `${exact(metric.value)} / ${exact(metric.target)} ${metric.metric_type === 'Value' ? 'in all' : 'per replica'} → ${metric.exact}`;
+  const unit = metric.metric_type === 'Utilization' ? ' %' : '';
+  const how = { Value: ' in all', Utilization: '' }[metric.metric_type] ?? ' per replica';
+  const target = `${exact(metric.value)}${unit} / ${exact(metric.target)}${unit}${how} → ${metric.exact}`;
   return metric.proposal === metric.exact ? target : `${target}, within tolerance of ${metric.proposal}`;
 }
 

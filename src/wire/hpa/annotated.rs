@@ -247,7 +247,7 @@ fn finish(
 }
 
 /// A number for a version of the annotations, since the API server counts none of them: FNV-1a, cut to 31 bits.
-fn number(spec_json: &str) -> i64 {
+pub(super) fn number(spec_json: &str) -> i64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = spec_json.bytes().fold(0xcbf2_9ce4_8422_2325, step);
     i64::from(u32::try_from(hash >> 33).unwrap_or(0))
@@ -307,7 +307,7 @@ impl<'a> Metric<'a> {
                 let asked = Asked { metric: name.clone(), labels: sorted(match_labels), of };
                 Some(Self::new(Form::Pods, asked, *target, Some(config), (None, None)))
             }
-            HpaMetric::Resource { .. } | HpaMetric::ContainerResource { .. } | HpaMetric::Other(_) => None,
+            HpaMetric::Resource { .. } | HpaMetric::ContainerResource { .. } | HpaMetric::Other { .. } => None,
         }
     }
 
@@ -594,7 +594,7 @@ fn resource(metric: &HpaMetric) -> Option<Value> {
     let (container, name, target) = match metric {
         HpaMetric::Resource { name, target } => (None, name, target),
         HpaMetric::ContainerResource { container, name, target } => (Some(container), name, target),
-        HpaMetric::External { .. } | HpaMetric::Object { .. } | HpaMetric::Pods { .. } | HpaMetric::Other(_) => {
+        HpaMetric::External { .. } | HpaMetric::Object { .. } | HpaMetric::Pods { .. } | HpaMetric::Other { .. } => {
             return None;
         }
     };
@@ -615,18 +615,18 @@ fn resource(metric: &HpaMetric) -> Option<Value> {
 }
 
 /// Returns labels by key.
-fn sorted(labels: &LiteMap<String, String>) -> Vec<(String, String)> {
+pub(super) fn sorted(labels: &LiteMap<String, String>) -> Vec<(String, String)> {
     let mut labels: Vec<(String, String)> = labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     labels.sort_unstable();
     labels
 }
 
 /// Formats thousandths as a number.
-fn decimal(milli: i128) -> String {
+pub(super) fn decimal(milli: i128) -> String {
     if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{}.{:03}", milli / 1000, milli % 1000) }
 }
 
-fn behavior(behavior: &Behavior) -> Value {
+pub(super) fn behavior(behavior: &Behavior) -> Value {
     let rules = |rules: &Option<ScalingRules>| rules.as_ref().map(super::rules);
     json!({ "scaleUp": rules(&behavior.scale_up), "scaleDown": rules(&behavior.scale_down) })
 }

@@ -1,7 +1,8 @@
-//! Writes HorizontalPodAutoscalers of `autoscaling/v2` as JSON. Reading is in `read`, and in `annotated` what an HPA asks
-//! for by annotations.
+//! Writes HorizontalPodAutoscalers of `autoscaling/v2` as JSON. Reading is in `read`; in `annotated` what an HPA asks for by
+//! annotations, and in `observed` what is remembered of any other one.
 
 pub mod annotated;
+pub mod observed;
 mod read;
 
 use k8s_openapi::api::autoscaling::v2 as api;
@@ -99,7 +100,7 @@ fn metric(metric: &HpaMetric) -> Option<api::MetricSpec> {
                 target: metric_target(*target, quantity::short_text),
             });
         }
-        HpaMetric::Object { .. } | HpaMetric::Pods { .. } | HpaMetric::Other(_) => return None,
+        HpaMetric::Object { .. } | HpaMetric::Pods { .. } | HpaMetric::Other { .. } => return None,
     }
     Some(spec)
 }

@@ -211,41 +211,50 @@ impl WireHpa {
 impl WireMetric {
     fn into_model(self) -> HpaMetric {
         let Self { kind, external, object, pods, resource, container_resource } = self;
-        let read = match (&*kind, external, resource, container_resource) {
-            ("External", Some(external), ..) if external.metric.selector.match_expressions.is_empty() => {
-                external.target.into_model().map(|target| HpaMetric::External {
-                    name: external.metric.name,
-                    match_labels: exact_map(external.metric.selector.match_labels),
-                    target,
-                })
+        let read = match (&*kind, external, object, pods, resource, container_resource) {
+            ("External", Some(metric), ..) => {
+                metric.into_model(|name, match_labels, target| HpaMetric::External { name, match_labels, target })
             }
-            ("Object", ..) => object.and_then(WireObject::into_model),
-            ("Pods", ..) => pods.filter(|pods| pods.metric.selector.match_expressions.is_empty()).and_then(|pods| {
-                let (name, match_labels) = (pods.metric.name, exact_map(pods.metric.selector.match_labels));
-                pods.target.into_model().map(|target| HpaMetric::Pods { name, match_labels, target })
-            }),
-            ("Resource", _, Some(resource), _) => {
-                resource.target.into_model().map(|target| HpaMetric::Resource { name: resource.name, target })
+            ("Pods", _, _, Some(metric), ..) => {
+                metric.into_model(|name, match_labels, target| HpaMetric::Pods { name, match_labels, target })
             }
-            ("ContainerResource", _, _, Some(resource)) => resource.target.into_model().map(|target| {
-                HpaMetric::ContainerResource { container: resource.container, name: resource.name, target }
-            }),
-            _ => None,
+            ("Object", _, Some(metric), ..) => metric.into_model(),
+            ("Resource", .., Some(resource), _) => {
+                let WireResource { name, target, .. } = resource;
+                target.into_model().map(|target| HpaMetric::Resource { name: name.clone(), target }).ok_or((name, None))
+            }
+            ("ContainerResource", .., Some(resource)) => {
+                let WireResource { name, target, container } = resource;
+                let read = |target| HpaMetric::ContainerResource { container, name: name.clone(), target };
+                target.into_model().map(read).ok_or((name, None))
+            }
+            _ => Err((String::new(), None)),
         };
-        read.unwrap_or(HpaMetric::Other(kind))
+        read.unwrap_or_else(|(name, target)| HpaMetric::Other { kind, name, target })
+    }
+}
+
+/// A metric, or its name and target if it is none that hpalite could give.
+type Read = Result<HpaMetric, (String, Option<MetricTarget>)>;
+
+impl WireExternal {
+    fn into_model(self, read: impl FnOnce(String, LiteMap<String, String>, MetricTarget) -> HpaMetric) -> Read {
+        let WireIdentifier { name, selector } = self.metric;
+        match self.target.into_model() {
+            Some(target) if selector.match_expressions.is_empty() => {
+                Ok(read(name, exact_map(selector.match_labels), target))
+            }
+            target => Err((name, target)),
+        }
     }
 }
 
 impl WireObject {
-    fn into_model(self) -> Option<HpaMetric> {
+    fn into_model(self) -> Read {
         let Self { metric, described_object: WireTarget { api_version, kind, name }, target } = self;
-        let is_exact = metric.selector.match_expressions.is_empty();
-        target.into_model().filter(|_| is_exact).map(|target| HpaMetric::Object {
-            name: metric.name,
-            match_labels: exact_map(metric.selector.match_labels),
-            described: Described { api_version, kind, name },
-            target,
-        })
+        let described = Described { api_version, kind, name };
+        let read = |name, match_labels, target| HpaMetric::Object { name, match_labels, described, target };
+        WireExternal { metric, target }.into_model(read)
     }
 }
 
@@ -315,7 +324,7 @@ mod tests {
             [
                 external(MetricTarget::AverageValue(1500)),
                 external(MetricTarget::Value(1_000_000)),
-                HpaMetric::Other("External".to_owned()),
+                HpaMetric::Other { kind: "External".to_owned(), name: "m".to_owned(), target: None },
                 HpaMetric::Resource { name: "cpu".to_owned(), target: MetricTarget::Utilization(60) },
                 HpaMetric::Pods {
                     name: "p".to_owned(),

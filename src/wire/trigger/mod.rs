@@ -24,6 +24,7 @@ mod rabbitmq;
 mod redis;
 mod resource;
 mod series;
+pub(crate) mod shown;
 mod target;
 #[cfg(test)]
 mod testing;
@@ -103,6 +104,10 @@ const SUPPORTED: &[TriggerType] = &[
 ];
 
 const REDIS: [TriggerType; 6] = redis::TYPES;
+
+/// The types of what HPAs ask for, which no ScaledObject can have.
+const OF_HPAS: &[TriggerType] =
+    &[json_path::TYPE, shown::TYPES[0], shown::TYPES[1], shown::TYPES[2], shown::TYPES[3], shown::TYPES[4]];
 
 impl TriggerType {
     /// All known keys.
@@ -323,8 +328,8 @@ fn read_one(
     let use_cached_metrics =
         group != ApiGroup::KedaK8sIo && fields.boolean("useCachedMetrics", report).unwrap_or(false);
     let parameters = read_parameters(group, fields, report);
-    // What only annotated HPAs ask for has no row in the documents of triggers.
-    let of_hpas = || (group == ApiGroup::Autoscaling && kind == json_path::TYPE.name).then_some(&json_path::TYPE);
+    // What only HPAs ask for has no row in the documents of triggers.
+    let of_hpas = || OF_HPAS.iter().find(|row| group == ApiGroup::Autoscaling && row.name == kind);
     let Some(trigger_type) = SUPPORTED.iter().find(|row| row.name == kind).or_else(of_hpas) else {
         report_unsupported(kind, fields, report);
         return None;

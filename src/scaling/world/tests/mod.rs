@@ -17,6 +17,7 @@ mod formulas;
 mod hpas;
 mod invariants;
 mod lag;
+mod observed;
 mod pausing;
 mod pods;
 mod replayed;
