@@ -139,7 +139,11 @@ fn what_holds_is_what_the_hpa_says() {
             .with_status(-60_000, (3, 3), conditions)
     };
     let report = now(&evidence(&stable));
-    assert_eq!((report.metrics[0].exact, report.metrics[0].proposal), (Some(2), Some(2)), "100 in all, and not 100.002");
+    assert_eq!(
+        (report.metrics[0].exact, report.metrics[0].proposal),
+        (Some(2), Some(2)),
+        "100 in all, and not 100.002"
+    );
     let held = &report.held_by[0];
     assert_eq!((held.by.as_str(), held.seconds_left), ("stabilization", None), "{held:?}");
     assert_eq!(held.text, "the HPA says ScaleDownStabilized: m 33.334 / 50 per replica → 2");

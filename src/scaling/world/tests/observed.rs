@@ -77,10 +77,10 @@ fn an_hpa_of_others_is_remembered_and_left_alone() {
     assert_eq!(counts.observed_hpas, 1);
     rig.clear();
     // It scales, and shows then why.
-    rig.cluster.put_workload(&deployment(), Workload {
-        replicas_manager: Some("kube-controller-manager (scale)".to_owned()),
-        ..workload("api", 3)
-    });
+    rig.cluster.put_workload(
+        &deployment(),
+        Workload { replicas_manager: Some("kube-controller-manager (scale)".to_owned()), ..workload("api", 3) },
+    );
     let mut scaled = hpa("api", 90);
     scaled["status"]["desiredReplicas"] = json!(3);
     put(&mut rig.cluster, &scaled, Remember::Yes);
