@@ -35,8 +35,7 @@
 //!
 //! | word | is |
 //! |---|---|
-//! | object | a ScaledObject, of either API, an annotated HPA, which asks for metrics by annotations, or an observed one |
-//! | observed HPA | one that is remembered by what its own status shows, and for which nothing is asked or written |
+//! | object | a ScaledObject, of either API, an annotated HPA, which asks for metrics by annotations, or an observed one, which is remembered by what its own status shows |
 //! | definition | what an object's `spec` asks for, read and checked |
 //! | problem | something wrong in a definition, with its field and what to write instead |
 //! | target | the workload that an object scales; of a trigger: the value for each replica |

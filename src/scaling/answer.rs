@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::model::{OnMissing, UnixMillis};
+use super::source::OnMissing;
+use super::time::UnixMillis;
 
 /// Names of what a poll gave, in the history's `sample.outcome`, in metrics and in logs: a value, then each [`Missing`],
 /// then each [`ErrorClass`], in their order.

@@ -122,9 +122,9 @@ mod tests {
     #[test]
     fn a_status_that_changes_all_the_time_is_recorded_once_a_second() {
         let (mut recorded, mut before) = (0, Observed::new(Remember::Yes, vec![Some(Answer::Value(0.0))]));
-        for step in 0..1_000 {
-            let now = UnixMillis(50_000 + step * 10);
-            let mut next = Observed::new(Remember::Yes, vec![Some(Answer::Value(step as f64))]);
+        for step in 0..1_000_i32 {
+            let now = UnixMillis(50_000 + i64::from(step) * 10);
+            let mut next = Observed::new(Remember::Yes, vec![Some(Answer::Value(f64::from(step)))]);
             // Nor does another definition let it go faster.
             next.follow(&mut before, step % 2 == 0);
             let (news, look) = next.due(now);

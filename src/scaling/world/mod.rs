@@ -233,7 +233,7 @@ impl World {
             }
             object.cadence = super::read_cadence::ReadCadence::default();
             if let Some(observed) = &mut object.spec.observed {
-                observed.shift(&shift);
+                observed.shift(shift);
             }
             if let Some((at, _)) = &mut object.recorded.scaled {
                 *at = shift(*at);
