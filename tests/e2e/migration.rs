@@ -174,10 +174,12 @@ fn metrics_of_objects_that_only_the_other_adapter_has_stay_with_it() {
     let moved = generation();
 
     // hpalite answers, but nothing that this HPA reads.
+    let rights = path("k8s/overlays/custom-metrics/rbac.yaml");
+    cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &rights]);
     let daemon = Daemon::start(cluster, &["--namespace", &case.namespace, "--custom-metrics"]);
     daemon.route_service(cluster);
     let lost = format!("HPA {}/front, metric backlog: ", case.namespace);
-    let text = refused(cluster, &["takeover", "--metrics", "custom", "--timeout", "20"], &lost);
+    let text = refused(cluster, &["takeover", "--metrics", "custom", "--timeout", "30"], &lost);
     for words in [
         "1 of 1 metrics of HPAs can be read now",
         &format!("point APIService {} to Service hpalite/hpalite", CUSTOM[0]),
