@@ -60,7 +60,16 @@ fn hpas_by_rules_and_of_cpu_are_remembered_and_explained() {
     let file = rules.path().join("config.yaml");
     std::fs::write(&file, RULES).unwrap();
     let file = file.display().to_string();
-    let flags = ["--prometheus-server", &prometheus.url, "--adapter-config", &file, "--metrics-relist-interval=1s"];
+    // Of this namespace alone, since other tests on the cluster have HPAs as well.
+    let flags = [
+        "--namespace",
+        &namespace,
+        "--prometheus-server",
+        &prometheus.url,
+        "--adapter-config",
+        &file,
+        "--metrics-relist-interval=1s",
+    ];
     for name in ["worker", "idle"] {
         cluster.deployment(&namespace, name, 1);
     }
