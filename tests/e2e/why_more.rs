@@ -201,7 +201,23 @@ fn a_newcomer_understands_odd_lives() {
     why("window", &["2→4 by the HPA"]);
     wait_for("9 again", || (case.cluster.replicas(&case.namespace, "window") == Some(9)).then_some(()));
     queries.set("window", Scripted::Number(20.0));
-    why("window", &["stabilization window, about", "s as at the scale-in of"]);
+    // It holds for seconds only, so it is asked about afterwards.
+    let scale_ins = format!(
+        "SELECT strftime('%Y-%m-%dT%H:%M:%SZ', (at_unix_ms - 2000) / 1000, 'unixepoch') AS before FROM v_replica_change
+         WHERE namespace = '{}' AND name = 'window' AND from_replicas = 9",
+        case.namespace
+    );
+    let before = wait_seeing("the second scale-in", || {
+        let found = daemon().1.sql(&scale_ins);
+        let latest = found.first().filter(|_| found.len() == 2).and_then(|row| row["before"].as_str());
+        latest.map(str::to_owned).ok_or_else(|| format!("{found:?}"))
+    });
+    wait_for_words(
+        &db,
+        &format!("{}/window", case.namespace),
+        &["--at", &before],
+        &["stabilization window, about", "s as at the scale-in of"],
+    );
     // Series disappear.
     why("gone", &["→5 by the HPA"]);
     queries.set("gone", Scripted::NoSeries);
