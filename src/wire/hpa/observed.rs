@@ -6,6 +6,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Value, json};
 
 use super::super::quantity::parse_milli;
@@ -50,10 +52,7 @@ pub fn read(hpa: &ObservedHpa, remember: Remember) -> Option<ScaledObject> {
     if metrics.is_empty() {
         return None;
     }
-    let mut names: Vec<String> = Vec::new();
-    for metric in &metrics {
-        names.push(metric.unused(&metrics, &names));
-    }
+    let names = names(&metrics);
     let triggers: Vec<Value> = metrics.iter().zip(&names).map(|(metric, name)| metric.trigger(name)).collect();
     let mut spec = json!({
         "scaleTargetRef": {"apiVersion": hpa.target.api_version, "kind": hpa.target.kind, "name": hpa.target.name},
@@ -114,16 +113,6 @@ impl<'a> Metric<'a> {
         Some(Self { kind, position, name, which: cut(&which, WHICH_MAX), target })
     }
 
-    /// Returns the name in the history: the metric's own, or with what distinguishes it if the HPA has another of that
-    /// name; none twice, in any case.
-    fn unused(&self, all: &[Self], taken: &[String]) -> String {
-        let is_shared = all.iter().filter(|other| other.name.eq_ignore_ascii_case(self.name)).count() > 1;
-        let name = cut(if is_shared { &self.which } else { self.name }, NAME_MAX);
-        let is_free = |name: &str| taken.iter().all(|other| !other.eq_ignore_ascii_case(name));
-        let numbered = (2..).map(|number| format!("{name} ({number})"));
-        std::iter::once(name.clone()).chain(numbered).find(|name| is_free(name)).unwrap_or_default()
-    }
-
     fn trigger(&self, name: &str) -> Value {
         let (metric_type, milli) = match self.target {
             MetricTarget::AverageValue(milli) => ("AverageValue", milli),
@@ -160,6 +149,25 @@ impl<'a> Metric<'a> {
         #[expect(clippy::cast_precision_loss, reason = "the history has 64 bits for a number")]
         milli.map(|milli| milli as f64 / 1000.0)
     }
+}
+
+/// Returns their names in the history: a metric's own, or with what distinguishes it if the HPA has another of that name;
+/// none twice, in any case.
+fn names(metrics: &[Metric<'_>]) -> Vec<String> {
+    let folded = |name: &str| cut(name, NAME_MAX).to_ascii_lowercase();
+    let mut shared: HashMap<String, usize> = HashMap::new();
+    for metric in metrics {
+        *shared.entry(folded(metric.name)).or_default() += 1;
+    }
+    let mut taken: HashSet<String> = HashSet::new();
+    let mut unused = |metric: &Metric<'_>| {
+        let is_shared = shared.get(&folded(metric.name)).is_some_and(|count| *count > 1);
+        let name = cut(if is_shared { &metric.which } else { metric.name }, NAME_MAX);
+        let numbered = (2..).map(|number| format!("{name} ({number})"));
+        let mut candidates = std::iter::once(name.clone()).chain(numbered);
+        candidates.find(|name| taken.insert(name.to_ascii_lowercase())).unwrap_or_default()
+    };
+    metrics.iter().map(&mut unused).collect()
 }
 
 /// Returns what the status shows of each metric: a value, or why there is none in the HPA's words; `None` before the
