@@ -201,6 +201,7 @@ mod tests {
             split: None,
             rest: None,
             pods: None,
+            server: None,
         }
     }
 

@@ -310,6 +310,7 @@ impl<'r> Run<'r> {
                     split: None,
                     rest: None,
                     pods: None,
+                    server: None,
                 }]));
             }
             Command::Write(write) => {

@@ -1,5 +1,7 @@
 //! Annotations of a ClusterTriggerAuthentication that restrict which objects may use it, and for which servers.
 
+use std::borrow::Cow;
+
 use super::source::without_secrets;
 
 /// Namespaces whose ScaledObjects may refer to it: names or patterns, comma-separated.
@@ -54,6 +56,19 @@ pub fn names(patterns: &[String], url: &str) -> bool {
     Server::of(url).is_some_and(|server| patterns.iter().any(|pattern| server.is_meant_by(pattern)))
 }
 
+/// Returns the server of an http or https URL in the one form that all ways to write it share, with whatever user and
+/// path: `scheme://host`, and `:port` unless the scheme implies it. Any other text is returned as it is.
+#[must_use]
+pub fn one_form(url: &str) -> Cow<'_, str> {
+    match Server::of(url) {
+        Some(Server { scheme, host, port }) if scheme == "http" || scheme == "https" => {
+            let port = if port == usual_port(&scheme) { String::new() } else { format!(":{port}") };
+            Cow::Owned(format!("{scheme}://{host}{port}"))
+        }
+        _ => Cow::Borrowed(url),
+    }
+}
+
 /// Returns the URL of each server: those of a protocol without paths and users may be a list.
 fn servers(url: &str) -> impl Iterator<Item = String> {
     let list = url.split_once("://").filter(|(scheme, _)| ["kafka", "redis", "rediss"].contains(scheme));
@@ -76,8 +91,7 @@ impl Server {
         // As HTTP clients read it: the part before the last @ is not the host.
         let (host, port) = host_and_port(authority.rsplit('@').next()?);
         let scheme = scheme.to_ascii_lowercase();
-        let usual = if scheme == "https" { "443" } else { "80" };
-        (!host.is_empty()).then(|| Self { host, port: port.unwrap_or_else(|| usual.to_owned()), scheme })
+        (!host.is_empty()).then(|| Self { host, port: port.unwrap_or_else(|| usual_port(&scheme).to_owned()), scheme })
     }
 
     fn is_meant_by(&self, pattern: &str) -> bool {
@@ -87,6 +101,10 @@ impl Server {
             && port.is_none_or(|port| port == self.port)
             && matches(&host, &self.host)
     }
+}
+
+fn usual_port(scheme: &str) -> &'static str {
+    if scheme == "https" { "443" } else { "80" }
 }
 
 /// Returns the host in lower case without a final dot, and the port; an IPv6 address keeps its brackets.
@@ -169,6 +187,22 @@ mod tests {
         ] {
             let allowed = Allowed::read(None, Some(pattern));
             assert_eq!(allowed.refusal("shop", Some(url)).is_none(), expected, "{pattern} {url}");
+        }
+    }
+
+    #[test]
+    fn a_server_has_one_form_however_it_is_written() {
+        for (url, expected) in [
+            ("http://prometheus.monitoring:9090", "http://prometheus.monitoring:9090"),
+            ("HTTP://u:p@Prometheus.Monitoring.:9090/./a", "http://prometheus.monitoring:9090"),
+            ("http://p:80/", "http://p"),
+            ("https://p:443?x=/", "https://p"),
+            ("https://p:80", "https://p:80"),
+            ("http://[fd00::1]:9090/x", "http://[fd00::1]:9090"),
+            ("redis://a:1,b:2", "redis://a:1,b:2"),
+            ("TriggerAuthentication shop/prom", "TriggerAuthentication shop/prom"),
+        ] {
+            assert_eq!(one_form(url), expected);
         }
     }
 

@@ -207,6 +207,8 @@ pub struct PollDone {
     pub rest: Option<Duration>,
     /// Of a poll of pods: what each of them answered, whose sum is the `answer`.
     pub pods: Option<Arc<PodValues>>,
+    /// The server that was asked, in [`one_form`](super::allowed::one_form), if only an authentication says it.
+    pub server: Option<Arc<str>>,
 }
 
 /// One change to make on the API server. An object has at most one write in flight for each of its slots.

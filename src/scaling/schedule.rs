@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::allowed::one_form;
 use super::calendar::Calendar;
 use super::event::{Conduct, Credentials, Group, PollJob};
 use super::fingerprint;
@@ -52,6 +53,10 @@ struct Registered {
     fingerprint: u64,
     /// Without any if it has credentials.
     families: Families,
+    /// For which its polls are counted.
+    server: Arc<str>,
+    /// Whether the query itself says it. If not, it is the place that says it, until an answer tells the server.
+    is_written: bool,
 }
 
 #[derive(Debug)]
@@ -168,6 +173,10 @@ impl Schedule {
         let families = registered.filter(|_| credentials.is_none()).map(|known| Arc::clone(&known.families));
         let fingerprint = fingerprint(&(of_query, &credentials));
         let query = query.settled_by(credentials.as_ref().map_or(&[], |found| &found.sources));
+        let server = match registered {
+            Some(known) if known.is_written || query.written_server().is_none() => Arc::clone(&known.server),
+            _ => one_form(query.server()).into(),
+        };
         let poll_key = PollKey { query, credentials };
         let known = self.asked.get(&fingerprint).copied();
         // Unequal polls may have equal hashes, if rarely, and are then asked separately.
@@ -191,7 +200,6 @@ impl Schedule {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let server: Arc<str> = poll_key.query.server().into();
         self.shares.wait(&subscriber.0, &server, id);
         self.waiting_for.entry(subscriber.0.clone()).or_default().push(id);
         self.asked.insert(fingerprint, id);
@@ -344,6 +352,17 @@ impl Schedule {
         Some(Finished { begun_at, subscribers: job.subscribers })
     }
 
+    /// Counts the next polls of a job's triggers for this server, which only an authentication says. Otherwise all who write
+    /// an authentication of their own would have a share each of one server.
+    pub fn locate(&mut self, id: u64, server: &Arc<str>) {
+        for (key, trigger) in self.jobs.get(&id).map(|job| &*job.subscribers).unwrap_or_default() {
+            let registered = self.registered.get_mut(key).map(|all| &mut **all).unwrap_or_default();
+            for known in registered.iter_mut().filter(|known| known.trigger == *trigger && !known.is_written) {
+                known.server = Arc::clone(server);
+            }
+        }
+    }
+
     /// Cancels an object's polls. A poll without other subscribers leaves the queue; an answer that is under way is
     /// dropped, but still shows how its server is doing.
     pub fn forget(&mut self, key: &ObjectKey) {
@@ -403,6 +422,8 @@ impl Schedule {
             trigger,
             fingerprint: fingerprint(query),
             families: if has_credentials { Families::default() } else { self.families_of(query, None) },
+            server: one_form(query.server()).into(),
+            is_written: query.written_server().is_some(),
         });
         let queries: Box<[Registered]> = queries.collect();
         for family in queries.first().iter().flat_map(|first| first.families.iter()) {

@@ -37,6 +37,7 @@ use crate::polling::tls::Roots;
 use crate::polling::transport::{Transport, TransportConfig};
 use crate::prometheus::{self, query};
 use crate::queues;
+use crate::scaling::allowed;
 use crate::scaling::event::{Answer, PollDone, PollJob, Split};
 use crate::scaling::model::{PodValues, PrometheusSource, Query, UnixMillis};
 use crate::wire::mask;
@@ -131,28 +132,32 @@ impl Asker {
         let named =
             job.credentials.as_ref().and_then(|credentials| Some(credentials.authentication.as_ref()?.to_string()));
         let (query, group, credentials) = (job.query.clone(), job.group.clone(), job.credentials.clone());
-        let finish =
-            move |answer: Answer, split: Option<Split>, rest: Option<Duration>, pods: Option<Arc<PodValues>>| {
-                let latency = started.elapsed();
-                let id = job.id;
-                if log::log_enabled!(log::Level::Debug) {
-                    let outcome = if split.is_some() { "group" } else { answer.outcome() };
-                    let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
-                    // Includes the user information, which distinguishes servers, and masks it, since it is secret.
-                    let server = mask::address(&job.server);
-                    debug!(poll = id, server:% = server, query = job.query.what(), outcome, latency_ms; "polled");
-                }
-                done(PollDone { id, asked_after: started - begun, latency, answer, split, rest, pods });
-            };
+        // The server, if it is known only now.
+        let finish = move |answer: Answer,
+                           split: Option<Split>,
+                           rest: Option<Duration>,
+                           pods: Option<Arc<PodValues>>,
+                           server| {
+            let latency = started.elapsed();
+            let id = job.id;
+            if log::log_enabled!(log::Level::Debug) {
+                let outcome = if split.is_some() { "group" } else { answer.outcome() };
+                let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+                // That of some types has the user information, which is secret.
+                let server = mask::address(&job.server);
+                debug!(poll = id, server:% = server, query = job.query.what(), outcome, latency_ms; "polled");
+            }
+            done(PollDone { id, asked_after: started - begun, latency, answer, split, rest, pods, server });
+        };
         if let Query::PodMetric(source) = &query {
             return match pods::ask(&self.transport, &*self.pods, source, asked_at) {
-                Ok(values) => finish(Answer::Value(values.sum()), None, None, Some(Arc::new(values))),
-                Err(error) => finish(Answer::Failed(error), None, None, None),
+                Ok(values) => finish(Answer::Value(values.sum()), None, None, Some(Arc::new(values)), None),
+                Err(error) => finish(Answer::Failed(error), None, None, None, None),
             };
         }
-        let end = move |answer, split, rest| finish(answer, split, rest, None);
         match query {
             Query::Prometheus(source) | Query::Loki(source) => {
+                let is_located = source.authentication.is_some();
                 let source = match &group {
                     Some(group) => Arc::new(PrometheusSource { query: group.query.clone(), ..(*source).clone() }),
                     None => source,
@@ -173,12 +178,16 @@ impl Asker {
                     Ok((proof.apply(request, (self.clock)())?, source))
                 };
                 match parameters.and_then(build) {
-                    Ok((request, source)) => prometheus::ask(&self.transport, request, source, group, end),
-                    Err(error) => end(Answer::Failed(error), None, None),
+                    Ok((request, source)) => {
+                        let server = is_located.then(|| Arc::from(allowed::one_form(&source.server_address)));
+                        let end = move |answer, split, rest| finish(answer, split, rest, None, server);
+                        prometheus::ask(&self.transport, request, source, group, end);
+                    }
+                    Err(error) => finish(Answer::Failed(error), None, None, None, None),
                 }
             }
             Query::MetricsApi(source) => {
-                let end = move |answer| end(answer, None, None);
+                let end = move |answer| finish(answer, None, None, None, None);
                 match parameters {
                     Ok(parameters) => {
                         service::ask(&self.transport, &*self.services, source, named.as_deref(), &parameters, end);
@@ -188,7 +197,8 @@ impl Asker {
             }
             Query::Resource(source) => {
                 let read = |parameters| resource::read(&source, &parameters);
-                end(parameters.and_then(read).map_or_else(Answer::Failed, Answer::Value), None, None);
+                let answer = parameters.and_then(read).map_or_else(Answer::Failed, Answer::Value);
+                finish(answer, None, None, None, None);
             }
             query => {
                 let ask = |parameters| {
@@ -204,7 +214,8 @@ impl Asker {
                     };
                     queues::ask(&poll, &query)
                 };
-                end(parameters.and_then(ask).map_or_else(Answer::Failed, Answer::Value), None, None);
+                let answer = parameters.and_then(ask).map_or_else(Answer::Failed, Answer::Value);
+                finish(answer, None, None, None, None);
             }
         }
     }

@@ -162,6 +162,7 @@ impl Bench {
                     split: None,
                     rest: None,
                     pods: None,
+                    server: None,
                 }]));
             } else {
                 let next = self.world.next_deadline().unwrap_or(end);

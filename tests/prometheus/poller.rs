@@ -1,5 +1,6 @@
 //! Jobs in, answers out, counted, stopped.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -95,15 +96,19 @@ fn jobs_are_done_and_counted() {
 
 #[test]
 fn a_server_that_an_authentication_names_is_judged_and_followed_as_one_of_the_trigger() {
-    let server = |value: &'static str| FakePrometheus::start(move |_| Reply::value(value));
-    let (of_all, first, second) = (server("1"), server("2"), server("3"));
+    let start = |value: &'static str| FakePrometheus::start(move |_| Reply::value(value));
+    let (of_all, first, second) = (start("1"), start("2"), start("3"));
+    // The one that the schedule is told of, whose limits hold.
+    let server = Cell::new(None);
     let secrets = Arc::new(FakeSource::default());
     let asker = asker(&secrets);
     let found = credentials(AuthenticationKind::TriggerAuthentication, &[secret("serverAddress", "s", "a")]);
     let ask = |credentials: &Credentials| {
         let authentication = Some("TriggerAuthentication shop/prom".into());
         let source = PrometheusSource { authentication, ..source(&of_all.url(), "up") };
-        asker.ask(job(1, source, Some(credentials.clone()))).answer
+        let done = asker.ask(job(1, source, Some(credentials.clone())));
+        server.set(done.server);
+        done.answer
     };
     // Each answer of the API server is shared for a second.
     let tell = |address: &str| {
@@ -112,8 +117,10 @@ fn a_server_that_an_authentication_names_is_judged_and_followed_as_one_of_the_tr
     };
     tell(&first.url());
     assert_eq!(ask(&found), Answer::Value(2.0));
-    tell(&format!("{}/\n", second.url()));
+    assert_eq!(server.take().as_deref(), Some(first.url().as_str()));
+    tell(&format!("{}/./\n", second.url()));
     assert_eq!(ask(&found), Answer::Value(3.0));
+    assert_eq!(server.take().as_deref(), Some(second.url().as_str()), "without its path");
     for (address, class, words) in [
         ("http://169.254.169.254/latest", ErrorClass::Configuration, "169.254.169.254 is a link-local address"),
         (
@@ -125,6 +132,7 @@ fn a_server_that_an_authentication_names_is_judged_and_followed_as_one_of_the_tr
     ] {
         tell(address);
         assert_failed(ask(&found), class, words);
+        assert_eq!(server.take().is_some(), class == ErrorClass::Configuration, "{address}");
     }
     tell(&first.url());
     let elsewhere = Credentials { servers: Some(["prometheus".to_owned()].into()), ..found };

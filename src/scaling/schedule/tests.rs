@@ -404,6 +404,67 @@ fn a_server_is_asked_no_more_at_once_than_it_may() {
 }
 
 #[test]
+fn ways_to_write_a_server_have_one_share() {
+    let mut schedule = trusted(Limits { rate: None, concurrency: Some(2) }, 0);
+    let (first, ways) = ("http://a", ["http://u:p@a/x", "http://A:80/y", "http://a./z", "http://a"]);
+    schedule.ask((key(9), 0), &query(first, "first"), None, T0);
+    let jobs = schedule.dispatch(T0);
+    schedule.finish(jobs[0].id, PROMPT, T0);
+    for (n, way) in ways.iter().enumerate() {
+        schedule.ask((of(&format!("n{n}"), n), 0), &query(way, "up"), None, T0);
+    }
+    let jobs = schedule.dispatch(T0);
+    assert_eq!(jobs.iter().map(|job| &*job.server).collect::<Vec<_>>(), [first; 2]);
+}
+
+/// What a tenant's own authentications name is known once they have been asked; until then each counts for itself.
+#[test]
+fn a_server_that_authentications_name_has_one_share() {
+    let mut schedule = trusted(Limits { rate: None, concurrency: Some(2) }, 0);
+    let unwritten = |n: usize| {
+        let authentication = Some(format!("TriggerAuthentication n{n}/own").into());
+        let server_address = String::new();
+        Query::Prometheus(Arc::new(PrometheusSource { server_address, authentication, ..prometheus("up") }))
+    };
+    let objects: Vec<ObjectKey> = (0..4).map(|n| of(&format!("n{n}"), n)).collect();
+    for (n, object) in objects.iter().enumerate() {
+        schedule.register(object, [(0, &unwritten(n), true)]);
+        schedule.ask((object.clone(), 0), &unwritten(n), None, T0);
+    }
+    let jobs = schedule.dispatch(T0);
+    assert_eq!((jobs.len(), &*jobs[0].server), (4, "TriggerAuthentication n0/own"));
+    let ask_all = |schedule: &mut Schedule| {
+        for (n, object) in objects.iter().enumerate() {
+            schedule.ask((object.clone(), 0), &unwritten(n), None, T0);
+        }
+        schedule.dispatch(T0)
+    };
+    let answer = |schedule: &mut Schedule, jobs: &[PollJob], server: &str| {
+        for job in jobs {
+            schedule.locate(job.id, &server.into());
+            schedule.finish(job.id, PROMPT, T0);
+        }
+    };
+    answer(&mut schedule, &jobs, "http://p");
+    // A new server is tried by one of each namespace, and no more than the limit.
+    let jobs = ask_all(&mut schedule);
+    assert_eq!(jobs.iter().map(|job| &*job.server).collect::<Vec<_>>(), ["http://p"; 2]);
+    // It moves when the authentication does, and one that is written stays.
+    answer(&mut schedule, &jobs, "http://q");
+    schedule.register(&key(8), [(0, &query("http://w", "up"), true)]);
+    schedule.ask((key(8), 0), &query("http://w", "up"), None, T0);
+    let jobs = schedule.dispatch(T0);
+    assert!(jobs.iter().any(|job| &*job.server == "http://w"), "{jobs:?}");
+    answer(&mut schedule, &jobs, "http://q");
+    schedule.ask((key(8), 0), &query("http://w", "up"), None, T0);
+    let jobs = schedule.dispatch(T0);
+    assert!(jobs.iter().any(|job| &*job.server == "http://w"), "{jobs:?}");
+    answer(&mut schedule, &jobs, "http://q");
+    let jobs = ask_all(&mut schedule);
+    assert!(jobs.iter().all(|job| &*job.server == "http://q"), "{jobs:?}");
+}
+
+#[test]
 fn requests_of_others_count_within_the_same_limits() {
     let mut schedule = trusted(Limits { rate: None, concurrency: Some(2) }, 1);
     for number in 0..4 {

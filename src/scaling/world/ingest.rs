@@ -533,6 +533,9 @@ impl World {
     }
 
     fn deliver_answer(&mut self, id: u64, answer: &Answer, done: &PollDone, now: UnixMillis) {
+        if let Some(server) = &done.server {
+            self.schedule.locate(id, server);
+        }
         let Some(finished) = self.schedule.finish(id, conduct(done), now) else {
             return;
         };

@@ -419,6 +419,7 @@ impl Rig {
                             split,
                             rest: None,
                             pods: None,
+                            server: None,
                         }]));
                     }
                     Item::Event(event) => {

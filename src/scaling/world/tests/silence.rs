@@ -200,6 +200,7 @@ fn a_step_of_the_clock_moves_an_answer_once() {
             split: None,
             rest: None,
             pods: None,
+            server: None,
         };
         rig.step(Event::Polled(vec![done]));
         rig.step_clock(step);
