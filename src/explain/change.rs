@@ -106,7 +106,7 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
     let limit = reported.and_then(|reported| limit(reported, definition, row, from));
     if definition.is_observed() {
         let by_itself = by_itself.into_iter().collect();
-        return shown(facts, row, from, Shown { definition, reported, limit, by_itself }, metrics);
+        return shown(facts, row, from, Shown { reported, limit, by_itself }, metrics);
     }
     let mut at = row.at;
     if !explains(metrics, definition, row, from)
@@ -155,7 +155,6 @@ fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>
 
 /// What is known of a change of an HPA that is only observed.
 struct Shown<'a> {
-    definition: &'a Definition,
     reported: Option<&'a HpaRow>,
     limit: Option<(Limit, u32, Claim)>,
     by_itself: Vec<Claim>,
@@ -163,16 +162,17 @@ struct Shown<'a> {
 
 /// Explains a change from what the HPA showed right after it: it scales first, and writes its status then.
 fn shown(facts: &Facts<'_>, row: &ReplicaRow, from: u32, known: Shown<'_>, metrics: &mut Vec<Metric>) -> Cause {
-    let Shown { definition, reported, limit, by_itself: mut claims } = known;
+    let Shown { reported, limit, by_itself: mut claims } = known;
     let at = reported.map_or(row.at, |reported| reported.at.max(row.at));
     *metrics = facts.metrics_at(at, from);
-    let (min, max) = (definition.min(), definition.max_replicas);
-    // Outside of its bounds it does not look at metrics.
-    let bound = match row.to {
+    // Outside of its bounds it does not look at metrics. From Kubernetes 1.37 on it acts on an edit at once, so that the change
+    // may be seen before the edit that caused it.
+    let definitions = [row.at, row.at + CHANGE_SETTLES_MS].into_iter().filter_map(|at| facts.definition(at));
+    let bound = definitions.map(|one| (one.min(), one.max_replicas)).find_map(|(min, max)| match row.to {
         to if from < min && to == min => Some((Limit::Min, Claim::AtMin(min))),
         to if from > max && to == max => Some((Limit::Max, Claim::AtMax(max))),
         _ => None,
-    };
+    });
     let driving = driver(metrics).filter(|_| bound.is_none() && claims.is_empty() && reported.is_some());
     claims.extend(driving.map(|metric| Claim::MetricValue { at, replicas: from, metric: metric.clone() }));
     let limit = limit.filter(|_| bound.is_none()).map(|(by, _, claim)| (by, claim));

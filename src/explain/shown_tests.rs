@@ -130,6 +130,18 @@ fn bounds_move_replicas_without_a_metric_and_the_hpa_says_what_it_cannot_read() 
     assert_eq!(held, ["error"]);
 }
 
+/// The controller acts on an edit of its HPA at once, so that what it does may be seen first.
+#[test]
+fn an_edit_of_the_bounds_may_be_seen_after_what_it_caused() {
+    for (at, expected) in [(-4_800, "2→3 by the HPA: the minimum of 3"), (4_000, "2→3 by the HPA")] {
+        let mut evidence = evidence("Resource", "Utilization", 60.0, &[]).with_replicas(-5_000, Some(2), 3);
+        let spec_json = evidence.definitions[0].spec_json.replace("\"minReplicaCount\":2", "\"minReplicaCount\":3");
+        evidence.definitions.push(DefinitionRow { generation: 2, at: NOW + at, spec_json, invalid: None });
+        let report = now(&evidence);
+        assert!(report.entries.iter().any(|entry| entry.text == expected), "{at}: {}", report.text());
+    }
+}
+
 #[test]
 fn what_holds_is_what_the_hpa_says() {
     let stable = json!([condition("AbleToScale", "True", "ScaleDownStabilized", "")]);

@@ -19,6 +19,11 @@ const COOLDOWN: u64 = 4;
 /// The longest time from a value to the scale that it leads to: the next leader may have to wait for the Lease first.
 const LATE_MAX: i64 = 20_000;
 
+/// A value that was in force for so long under one leader has been polled, at a polling interval of 1 s.
+const POLLED_MS: i64 = 2_000;
+/// A value that was polled this shortly before rules out a scale to zero, whatever the time until that was seen.
+const COOLING_MS: i64 = 2_000;
+
 /// A change of replicas, as the API server's watch shows it.
 #[derive(Clone, Debug)]
 struct Change {
@@ -45,6 +50,8 @@ pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
     load(stage, "asleep", 0.0);
     load(stage, "steady", 30.0);
     let (mut slowest, mut leading) = (Duration::ZERO, instances[0].pid());
+    // Times in which nobody may have polled.
+    let mut leaderless: Vec<(i64, i64)> = Vec::new();
     for _ in 0..stage.kills {
         pass(Duration::from_millis(random.u64(0..pause_max)));
         load(stage, "asleep", if random.bool() { 5.0 } else { 0.0 });
@@ -53,7 +60,7 @@ pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
         let victim = random.usize(0..2);
         let db = instances[victim].db();
         let killed = instances.remove(victim).kill();
-        let began = Instant::now();
+        let (began, killed_at) = (Instant::now(), unix_ms());
         instances.push(stage.spawn(stage.program(), db, killed));
         let leader = wait_until("an instance to lead", Duration::from_secs(60), || {
             instances.iter().position(|instance| instance.readiness() == "ok")
@@ -64,6 +71,7 @@ pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
             instances[leader].route(&stage.cluster);
         }
         slowest = slowest.max(began.elapsed());
+        leaderless.push((killed_at, unix_ms()));
     }
     load(stage, "asleep", 0.0);
     stage.wait("asleep", 0);
@@ -72,7 +80,7 @@ pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
     set_cooldown(stage, 2);
     let changes = changes.lock().unwrap().clone();
     let databases: Vec<_> = instances.iter().map(Daemon::db).collect();
-    let wrong = judge(&changes, &loads, &databases);
+    let wrong = judge(&changes, &loads, &leaderless, &databases);
     let leader = instances.iter().position(|instance| instance.readiness() == "ok").expect("a leader");
     stage.daemon = Some(instances.swap_remove(leader));
     drop(instances);
@@ -92,7 +100,12 @@ pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
 }
 
 /// Returns what was scaled without a cause in the load, or without a decision in a history.
-fn judge(changes: &[Change], loads: &BTreeMap<&str, Vec<(i64, f64)>>, databases: &[impl AsRef<Path>]) -> Vec<String> {
+fn judge(
+    changes: &[Change],
+    loads: &BTreeMap<&str, Vec<(i64, f64)>>,
+    leaderless: &[(i64, i64)],
+    databases: &[impl AsRef<Path>],
+) -> Vec<String> {
     let mut problems = Vec::new();
     let statement = "SELECT at_unix_ms, from_replicas, to_replicas FROM v_decision \
                      WHERE name = 'asleep' AND from_replicas <> to_replicas";
@@ -100,25 +113,29 @@ fn judge(changes: &[Change], loads: &BTreeMap<&str, Vec<(i64, f64)>>, databases:
         databases.iter().flat_map(|db| super::cluster::sql(db.as_ref(), statement)).collect();
     for change in changes {
         // The values that were in force within the time before.
-        let in_force = |name: &str, within: i64| -> Vec<f64> {
+        let periods = |name: &str, within: i64| -> Vec<(i64, i64, f64)> {
             let load = &loads[name];
             let ends = load.iter().skip(1).map(|(at, _)| *at).chain([i64::MAX]);
-            let periods = load.iter().zip(ends);
-            let during = periods.filter(|((from, _), until)| *from <= change.at && *until >= change.at - within);
-            during.map(|((_, value), _)| *value).collect()
+            let periods = load.iter().zip(ends).map(|((from, value), until)| (*from, until.min(change.at), *value));
+            periods.filter(|(from, until, _)| from <= until && *until >= change.at - within).collect()
         };
+        let in_force =
+            |name: &str, within: i64| periods(name, within).into_iter().map(|(.., value)| value).collect::<Vec<f64>>();
         let text = format!("{change:?}");
         match change.name.as_str() {
             "asleep" => {
                 let is_caused = match change.to {
-                    0 => in_force("asleep", i64::try_from(COOLDOWN).unwrap() * 1_000 - 2_000)
-                        .iter()
-                        .all(|value| *value == 0.0),
+                    0 => !periods("asleep", COOLING_MS).iter().any(|(from, until, value)| {
+                        *value > 0.0 && is_polled(*from, *until, leaderless, change.at - COOLING_MS)
+                    }),
                     1 => in_force("asleep", LATE_MAX).iter().any(|value| *value > 0.0),
                     _ => false,
                 };
                 if !is_caused {
-                    problems.push(format!("no cause in the load: {text}"));
+                    let load = periods("asleep", LATE_MAX);
+                    let near = leaderless.iter().filter(|(_, leads)| (0..LATE_MAX).contains(&(change.at - leads)));
+                    let near: Vec<_> = near.collect();
+                    problems.push(format!("no cause in the load {load:?}, without a leader in {near:?}: {text}"));
                 }
                 let is_it = |row: &Value| {
                     let at = row["at_unix_ms"].as_i64().unwrap_or(0);
@@ -142,6 +159,20 @@ fn judge(changes: &[Change], loads: &BTreeMap<&str, Vec<(i64, f64)>>, databases:
         }
     }
     problems
+}
+
+/// Returns whether a value that was in force from one time to another must have been polled, and still at or after the last
+/// time.
+fn is_polled(from: i64, until: i64, leaderless: &[(i64, i64)], last: i64) -> bool {
+    let mut began = from;
+    let gaps = leaderless.iter().filter(|(killed, leads)| *leads > from && *killed < until);
+    for (killed, leads) in gaps.copied().chain([(until, until)]) {
+        if killed >= last && killed - began >= POLLED_MS {
+            return true;
+        }
+        began = leads;
+    }
+    false
 }
 
 /// Records every change of replicas until told to stop.
