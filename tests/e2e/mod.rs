@@ -24,6 +24,7 @@ mod lifecycle_serving;
 mod metrics_api;
 pub(crate) mod migration;
 mod modifiers;
+mod native_zero;
 mod observed;
 mod page;
 mod pause;
@@ -62,7 +63,7 @@ pub(crate) fn daemon() -> (&'static Cluster, &'static Daemon) {
 /// time, which may start daemons.
 #[derive(Clone, Copy)]
 pub(crate) enum Exclusive {
-    /// For tests that stop programs of the control plane.
+    /// For tests that stop programs of the control plane, and of HPAs that scale to zero by themselves.
     Faults,
     /// With the CRDs of the old API, like the next.
     Others,
@@ -92,7 +93,12 @@ pub(crate) fn exclusive(which: Exclusive) -> (&'static Cluster, Lock) {
     drop(in_use);
     let lock = Lock(which);
     let cluster = CLUSTERS[which as usize].get_or_init(|| {
-        let cluster = Cluster::start(&[]);
+        let gates = ["--apiserver-arg", "--controller-manager-arg"]
+            .map(|to| format!("{to}=--feature-gates=HPAScaleToZero=true"));
+        let cluster = match which {
+            Exclusive::Faults => Cluster::start(&gates.each_ref().map(String::as_str)),
+            _ => Cluster::start(&[]),
+        };
         cluster.install();
         if !matches!(which, Exclusive::Faults) {
             cluster.kubectl(&["apply", "--server-side", "-k", &path("k8s/crds/keda-v1")]);

@@ -31,7 +31,7 @@ fn hpalite(daemon: &Daemon, arguments: &[&str]) -> Result<String, String> {
 }
 
 /// Waits until one line of what `why` says of an HPA has all these words.
-fn wait_for_words(daemon: &Daemon, object: &str, words: &[&str]) {
+pub(super) fn wait_for_words(daemon: &Daemon, object: &str, words: &[&str]) {
     wait_seeing(&format!("why to say {words:?}"), || {
         let text = hpalite(daemon, &["why", object, "--since", "1h"])?;
         text.lines().any(|line| words.iter().all(|word| line.contains(word))).then_some(()).ok_or(text)
