@@ -19,7 +19,7 @@ fn an_hpa_that_scales_to_zero_by_itself_is_served_and_explained() {
     let object = format!("hpa/{}/api", case.namespace);
 
     wait_for_replicas(&case, "api", 0);
-    wait_for_words(&daemon, &object, &["2→0 by the HPA", "events 0 / 10 per replica → 0"]);
+    wait_for_words(&daemon, &object, &["→0 by the HPA", "events 0 / 10 per replica → 0"]);
     wait_for_words(&daemon, &object, &["held by the HPA, which scaled to zero by itself"]);
     source.set(30.0);
     wait_for_replicas(&case, "api", 3);
