@@ -108,7 +108,7 @@ pub enum Query {
 }
 
 impl Query {
-    /// The server, for which polls in flight are bounded.
+    /// The address of the server, or the place that says it.
     #[must_use]
     pub fn server(&self) -> &str {
         match self {
