@@ -614,6 +614,13 @@ pub struct Status {
 }
 
 impl Status {
+    /// The latest time of activity that the status can mean: the end of the second that it says. A cooldown that is too
+    /// long by less than a second harms less than one that is too short.
+    #[must_use]
+    pub fn last_active_at_most(&self) -> Option<UnixMillis> {
+        self.last_active_at.map(|at| UnixMillis(at.0.div_euclid(1000) * 1000 + 999))
+    }
+
     #[must_use]
     pub fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.kind == kind)

@@ -234,7 +234,7 @@ impl Object {
             shadow: condition(ConditionKind::Shadow).is_some(),
             ..Recorded::default()
         };
-        let last_active_at = restored_active_at.max(spec.status.last_active_at);
+        let last_active_at = restored_active_at.max(spec.status.last_active_at_most());
         Self {
             target_id: TargetId::of(&spec.key.namespace, &spec.target),
             own_pause: std::mem::take(&mut spec.pause),

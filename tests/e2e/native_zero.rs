@@ -25,6 +25,10 @@ fn an_hpa_that_scales_to_zero_by_itself_is_served_and_explained() {
     wait_for_replicas(&case, "api", 3);
     wait_for_words(&daemon, &object, &["0→3 by the HPA", "events 30 / 10 per replica → 3"]);
     // Nothing of this was for hpalite to decide.
-    assert_eq!(daemon.sql("SELECT count(*) AS n FROM v_decision WHERE to_replicas <> from_replicas")[0]["n"], 0);
+    let decided = format!(
+        "SELECT count(*) AS n FROM v_decision WHERE namespace = '{}' AND to_replicas <> from_replicas",
+        case.namespace
+    );
+    assert_eq!(daemon.sql(&decided)[0]["n"], 0);
     daemon.stop();
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::replay::Model;
 use crate::replay::hpa_controller::{Bounds, HpaController, Metric, Pods};
+use crate::scaling::composite;
 use crate::scaling::event::Event;
 use crate::scaling::hpa::{HpaMetric, ObservedHpa};
 use crate::scaling::model::UnixMillis;
@@ -91,14 +92,14 @@ fn check_data(rig: &Rig, owner: &ObjectKey, hpa: &ObservedHpa) {
         return;
     }
     let limit = object.age_limit(rig.world.settings.query_timeout);
-    if let Some(composite) = &object.composite {
-        assert!(composite.error().is_none(), "{owner}: the HPA scales in by a formula in error");
-        return;
-    }
-    // The HPA of an object in shadow mode, which nobody edits, may not ask for all of its triggers.
+    // The HPA of an object in shadow mode, which nobody edits, may not ask for what its definition gives.
     let is_asked = |name: &str| {
         hpa.metrics.iter().any(|one| matches!(one, HpaMetric::External { name: asked, .. } if asked == name))
     };
+    if let Some(composite) = object.composite.as_ref().filter(|_| is_asked(composite::NAME)) {
+        assert!(composite.error().is_none(), "{owner}: the HPA scales in by a formula in error");
+        return;
+    }
     let triggers = definition.triggers.iter().zip(&object.triggers);
     for (trigger, state) in triggers.filter(|(trigger, _)| is_asked(&trigger.metric_name)) {
         assert!(state.error().is_none(), "{owner}: the HPA scales in while {} is in error", trigger.index);

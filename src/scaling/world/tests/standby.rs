@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::scaling::scales;
 use super::*;
 use crate::scaling::event::Event;
+use crate::scaling::model::{Status, UnixMillis};
 
 #[test]
 fn a_standby_only_watches_and_acts_at_once_when_it_leads() {
@@ -39,4 +40,12 @@ fn a_load_that_ends_with_the_instance_that_saw_it_still_cools_down() {
     assert_eq!(scales(&rig), []);
     rig.seconds(60);
     assert_eq!(scales(&rig), [(2, 0)]);
+}
+
+/// Whoever has only the status knows the second, and must not end a cooldown before those who know the millisecond would.
+#[test]
+fn what_a_status_says_of_the_last_activity_is_taken_for_the_end_of_its_second() {
+    let status = Status { last_active_at: Some(UnixMillis(1_231_625_000)), ..Default::default() };
+    assert_eq!(status.last_active_at_most(), Some(UnixMillis(1_231_625_999)));
+    assert_eq!(Status::default().last_active_at_most(), None);
 }
