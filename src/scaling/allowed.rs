@@ -56,10 +56,10 @@ pub fn names(patterns: &[String], url: &str) -> bool {
     Server::of(url).is_some_and(|server| patterns.iter().any(|pattern| server.is_meant_by(pattern)))
 }
 
-/// Returns the server of an http or https URL in the one form that all ways to write it share, with whatever user and
-/// path: `scheme://host`, and `:port` unless the scheme implies it. Any other text is returned as it is.
+/// Returns the origin of an http or https URL, which is the same however the URL is written and whatever user and path it
+/// has: `scheme://host`, and `:port` unless the scheme implies it. Any other text is returned as it is.
 #[must_use]
-pub fn one_form(url: &str) -> Cow<'_, str> {
+pub fn origin(url: &str) -> Cow<'_, str> {
     match Server::of(url) {
         Some(Server { scheme, host, port }) if scheme == "http" || scheme == "https" => {
             let port = if port == usual_port(&scheme) { String::new() } else { format!(":{port}") };
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_has_one_form_however_it_is_written() {
+    fn a_server_has_one_origin_however_it_is_written() {
         for (url, expected) in [
             ("http://prometheus.monitoring:9090", "http://prometheus.monitoring:9090"),
             ("HTTP://u:p@Prometheus.Monitoring.:9090/./a", "http://prometheus.monitoring:9090"),
@@ -202,7 +202,7 @@ mod tests {
             ("redis://a:1,b:2", "redis://a:1,b:2"),
             ("TriggerAuthentication shop/prom", "TriggerAuthentication shop/prom"),
         ] {
-            assert_eq!(one_form(url), expected);
+            assert_eq!(origin(url), expected);
         }
     }
 

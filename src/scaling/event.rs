@@ -207,7 +207,7 @@ pub struct PollDone {
     pub rest: Option<Duration>,
     /// Of a poll of pods: what each of them answered, whose sum is the `answer`.
     pub pods: Option<Arc<PodValues>>,
-    /// The server that was asked, in [`one_form`](super::allowed::one_form), if only an authentication says it.
+    /// The [`origin`](super::allowed::origin) of the server that was asked, if the query leaves it to its authentication.
     pub server: Option<Arc<str>>,
 }
 

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::allowed::one_form;
+use super::allowed::origin;
 use super::calendar::Calendar;
 use super::event::{Conduct, Credentials, Group, PollJob};
 use super::fingerprint;
@@ -28,6 +28,8 @@ use turns::Turn;
 const SINGLY: Duration = Duration::from_hours(1);
 /// Upper bound on groups remembered for that. A tenant can cause one with every two queries that it makes up.
 const SINGLY_MAX: usize = 1024;
+/// Longest origin that is kept for each trigger: a host name has at most 253 bytes, but a Secret may say any text.
+const SERVER_MAX: usize = 300;
 /// Phases are multiples of this, so that the process wakes a few times a second for many polls instead of once for each.
 /// At a hundred polls a second that saved a quarter of the CPU time.
 const PHASE_STEP_MS: u64 = 250;
@@ -53,9 +55,10 @@ struct Registered {
     fingerprint: u64,
     /// Without any if it has credentials.
     families: Families,
-    /// For which its polls are counted.
+    /// The server whose limits its polls count for.
     server: Arc<str>,
-    /// Whether the query itself says it. If not, it is the place that says it, until an answer tells the server.
+    /// Whether the query itself names the server. If not, `server` is the name of the authentication that does, until a
+    /// poll has shown which server that is.
     is_written: bool,
 }
 
@@ -175,7 +178,7 @@ impl Schedule {
         let query = query.settled_by(credentials.as_ref().map_or(&[], |found| &found.sources));
         let server = match registered {
             Some(known) if known.is_written || query.written_server().is_none() => Arc::clone(&known.server),
-            _ => one_form(query.server()).into(),
+            _ => origin(query.server()).into(),
         };
         let poll_key = PollKey { query, credentials };
         let known = self.asked.get(&fingerprint).copied();
@@ -352,9 +355,12 @@ impl Schedule {
         Some(Finished { begun_at, subscribers: job.subscribers })
     }
 
-    /// Counts the next polls of a job's triggers for this server, which only an authentication says. Otherwise all who write
-    /// an authentication of their own would have a share each of one server.
+    /// Makes the next polls of a job's triggers count for this server, which their authentication names. Otherwise everybody
+    /// who writes an authentication would have a share of the same server for each.
     pub fn locate(&mut self, id: u64, server: &Arc<str>) {
+        if server.len() > SERVER_MAX {
+            return;
+        }
         for (key, trigger) in self.jobs.get(&id).map(|job| &*job.subscribers).unwrap_or_default() {
             let registered = self.registered.get_mut(key).map(|all| &mut **all).unwrap_or_default();
             for known in registered.iter_mut().filter(|known| known.trigger == *trigger && !known.is_written) {
@@ -422,7 +428,7 @@ impl Schedule {
             trigger,
             fingerprint: fingerprint(query),
             families: if has_credentials { Families::default() } else { self.families_of(query, None) },
-            server: one_form(query.server()).into(),
+            server: origin(query.server()).into(),
             is_written: query.written_server().is_some(),
         });
         let queries: Box<[Registered]> = queries.collect();

@@ -132,7 +132,7 @@ impl Asker {
         let named =
             job.credentials.as_ref().and_then(|credentials| Some(credentials.authentication.as_ref()?.to_string()));
         let (query, group, credentials) = (job.query.clone(), job.group.clone(), job.credentials.clone());
-        // The server, if it is known only now.
+        // `server` is the one that was asked, where the job has only the authentication that names it.
         let finish = move |answer: Answer,
                            split: Option<Split>,
                            rest: Option<Duration>,
@@ -143,7 +143,7 @@ impl Asker {
             if log::log_enabled!(log::Level::Debug) {
                 let outcome = if split.is_some() { "group" } else { answer.outcome() };
                 let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
-                // That of some types has the user information, which is secret.
+                // The address of some types contains user information, which is secret.
                 let server = mask::address(&job.server);
                 debug!(poll = id, server:% = server, query = job.query.what(), outcome, latency_ms; "polled");
             }
@@ -179,7 +179,7 @@ impl Asker {
                 };
                 match parameters.and_then(build) {
                     Ok((request, source)) => {
-                        let server = is_located.then(|| Arc::from(allowed::one_form(&source.server_address)));
+                        let server = is_located.then(|| Arc::from(allowed::origin(&source.server_address)));
                         let end = move |answer, split, rest| finish(answer, split, rest, None, server);
                         prometheus::ask(&self.transport, request, source, group, end);
                     }

@@ -98,7 +98,7 @@ fn jobs_are_done_and_counted() {
 fn a_server_that_an_authentication_names_is_judged_and_followed_as_one_of_the_trigger() {
     let start = |value: &'static str| FakePrometheus::start(move |_| Reply::value(value));
     let (of_all, first, second) = (start("1"), start("2"), start("3"));
-    // The one that the schedule is told of, whose limits hold.
+    // The server of the last answer, whose limits the next poll counts for.
     let server = Cell::new(None);
     let secrets = Arc::new(FakeSource::default());
     let asker = asker(&secrets);

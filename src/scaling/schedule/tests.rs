@@ -462,6 +462,10 @@ fn a_server_that_authentications_name_has_one_share() {
     answer(&mut schedule, &jobs, "http://q");
     let jobs = ask_all(&mut schedule);
     assert!(jobs.iter().all(|job| &*job.server == "http://q"), "{jobs:?}");
+    // No host has such a name, and it would be kept for each trigger.
+    answer(&mut schedule, &jobs, &format!("http://{}", "q".repeat(SERVER_MAX)));
+    let jobs = ask_all(&mut schedule);
+    assert!(jobs.iter().all(|job| &*job.server == "http://q"), "{jobs:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Schedule;
-use crate::scaling::allowed::one_form;
+use crate::scaling::allowed::origin;
 use crate::scaling::event::Conduct;
 use crate::scaling::model::{ObjectKey, UnixMillis};
 
@@ -24,7 +24,7 @@ impl Schedule {
     pub fn line_up(&mut self, number: u64, object: ObjectKey, server: Arc<str>) {
         let id = self.next_id;
         self.next_id += 1;
-        let server: Arc<str> = one_form(&server).into();
+        let server: Arc<str> = origin(&server).into();
         self.shares.wait(&object, &server, id);
         self.turns.push(Turn { id, number, object, server, has_begun: false });
     }

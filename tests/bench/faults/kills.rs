@@ -112,7 +112,7 @@ fn judge(
     let mut decisions: Vec<Value> =
         databases.iter().flat_map(|db| super::cluster::sql(db.as_ref(), statement)).collect();
     for change in changes {
-        // The values that were in force within the time before.
+        // The values that were in force within the time before, with their begin and end.
         let periods = |name: &str, within: i64| -> Vec<(i64, i64, f64)> {
             let load = &loads[name];
             let ends = load.iter().skip(1).map(|(at, _)| *at).chain([i64::MAX]);
@@ -161,13 +161,13 @@ fn judge(
     problems
 }
 
-/// Returns whether a value that was in force from one time to another must have been polled, and still at or after the last
-/// time.
-fn is_polled(from: i64, until: i64, leaderless: &[(i64, i64)], last: i64) -> bool {
+/// Returns whether a value that was in force in this period must have been polled in it: it had been under one leader for
+/// [`POLLED_MS`], and that did not end before `since`.
+fn is_polled(from: i64, until: i64, leaderless: &[(i64, i64)], since: i64) -> bool {
     let mut began = from;
     let gaps = leaderless.iter().filter(|(killed, leads)| *leads > from && *killed < until);
     for (killed, leads) in gaps.copied().chain([(until, until)]) {
-        if killed >= last && killed - began >= POLLED_MS {
+        if killed >= since && killed - began >= POLLED_MS {
             return true;
         }
         began = leads;
