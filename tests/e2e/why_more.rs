@@ -197,27 +197,30 @@ fn a_newcomer_understands_odd_lives() {
     let text =
         why("window", &["9→2 by the HPA", "no sample asked for more than 2 since", "when s0-prometheus asked for 9"]);
     assert!(!text.contains("within the last 300 s"), "{text}");
-    queries.set("window", Scripted::Number(90.0));
-    why("window", &["2→4 by the HPA"]);
-    wait_for("9 again", || (case.cluster.replicas(&case.namespace, "window") == Some(9)).then_some(()));
-    queries.set("window", Scripted::Number(20.0));
-    // It holds for seconds only, so it is asked about afterwards.
-    let scale_ins = format!(
-        "SELECT strftime('%Y-%m-%dT%H:%M:%SZ', (at_unix_ms - 2000) / 1000, 'unixepoch') AS before FROM v_replica_change
-         WHERE namespace = '{}' AND name = 'window' AND from_replicas = 9",
-        case.namespace
-    );
-    let before = wait_seeing("the second scale-in", || {
-        let found = daemon().1.sql(&scale_ins);
-        let latest = found.first().filter(|_| found.len() == 2).and_then(|row| row["before"].as_str());
-        latest.map(str::to_owned).ok_or_else(|| format!("{found:?}"))
+    // A scale-in shows how long the window is if the HPA said that it waits, which one of a late controller does not.
+    let mut said = Vec::new();
+    let learnt = (2..=6).any(|scale_ins| {
+        queries.set("window", Scripted::Number(90.0));
+        wait_for("9 again", || (case.cluster.replicas(&case.namespace, "window") == Some(9)).then_some(()));
+        queries.set("window", Scripted::Number(20.0));
+        // It holds for seconds only, so it is asked about afterwards.
+        let before = wait_seeing("another scale-in", || {
+            let found = daemon().1.sql(&format!(
+                "SELECT strftime('%Y-%m-%dT%H:%M:%SZ', (at_unix_ms - 2000) / 1000, 'unixepoch') AS before
+                 FROM v_replica_change WHERE namespace = '{}' AND name = 'window' AND from_replicas = 9
+                 ORDER BY at_unix_ms DESC",
+                case.namespace
+            ));
+            let latest = found.first().filter(|_| found.len() == scale_ins).and_then(|row| row["before"].as_str());
+            latest.map(str::to_owned).ok_or_else(|| format!("{found:?}"))
+        });
+        let text = ask(&db, &format!("{}/window", case.namespace), &["--at", &before]).unwrap();
+        let is_learnt = text.contains("stabilization window, about") && text.contains("s as at the scale-in of");
+        said.push(text);
+        is_learnt
     });
-    wait_for_words(
-        &db,
-        &format!("{}/window", case.namespace),
-        &["--at", &before],
-        &["stabilization window, about", "s as at the scale-in of"],
-    );
+    assert!(learnt, "{said:#?}");
+    why("window", &["2→4 by the HPA"]);
     // Series disappear.
     why("gone", &["→5 by the HPA"]);
     queries.set("gone", Scripted::NoSeries);
