@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long addresses are used without a new look-up. The C library does not return the TTL of a name server's answer;
-/// CoreDNS has 5 s for Services and up to 30 s for others. A failed connection causes an earlier look-up, so this only
-/// delays the use of additional addresses, and kept connections delay that anyway.
+/// CoreDNS has 5 s for Services and up to 30 s for others. A failed connection or a late answer causes an earlier look-up,
+/// so this only delays the use of additional addresses, and kept connections delay that anyway.
 const FRESH: Duration = Duration::from_secs(30);
 
 /// Addresses up to this age are used while name servers do not answer, so that scaling survives their restart.
@@ -19,7 +19,7 @@ const USABLE: Duration = Duration::from_secs(300);
 /// With such addresses a request does not wait longer than this for new ones.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
-/// After a failed connection a name is looked up again no sooner than this after the last look-up.
+/// After a failed connection or a late answer a name is looked up again no sooner than this after the last look-up.
 const SUSPECT_AFTER: Duration = Duration::from_secs(1);
 
 /// The pause after the first failure, which doubles with each further one, and its maximum.
@@ -73,7 +73,7 @@ struct Entry {
     known: Option<(Addresses, Instant)>,
     failure: Option<(Failure, Instant)>,
     failures: u32,
-    /// A connection to one of its addresses failed.
+    /// A connection to one of its addresses failed, or an answer was late.
     suspect: bool,
     phase: Phase,
     waiting: usize,
@@ -212,7 +212,7 @@ impl Book {
         }
     }
 
-    /// Records that a connection to one of the addresses failed. Returns whether a new look-up may find others.
+    /// Records that a connection to one of the addresses failed, or an answer was late. Returns whether a new look-up may find others.
     pub(super) fn suspect(&mut self, name: &str, now: Instant) -> bool {
         let Some(entry) = self.names.get_mut(name) else { return false };
         let Some((_, at)) = &entry.known else { return false };

@@ -328,7 +328,11 @@ impl Engine {
                     task.failure = Some(late());
                     engine.connect(task)
                 }
-                _ => Err(late().into()),
+                _ => {
+                    // Nobody may be left at the address: a packet to a pod that is gone is not even refused.
+                    engine.suspect(task);
+                    Err(late().into())
+                }
             },
         );
     }
@@ -576,14 +580,16 @@ impl Engine {
                 Err(error) => return Err(Error::Io(error).into()),
             }
         }
-        let named = place(&task.hop.uri).map(|(host, _)| host).filter(|host| host.parse::<IpAddr>().is_err());
-        if let Some(host) = named
-            && !std::mem::replace(&mut task.looked_again, true)
-            && self.setup.names.suspect(host)
-        {
+        if !std::mem::replace(&mut task.looked_again, true) && self.suspect(task) {
             return self.resolve(task);
         }
         Err(task.failure.take().unwrap_or(Error::ConnectionFailed).into())
+    }
+
+    /// Has the name of the server looked up before it is used again. Returns whether that may find other addresses now.
+    fn suspect(&self, task: &Task) -> bool {
+        let named = place(&task.hop.uri).map(|(host, _)| host).filter(|host| host.parse::<IpAddr>().is_err());
+        named.is_some_and(|host| self.setup.names.suspect(host))
     }
 
     fn connected(&mut self, task: &mut Task) -> Progress {

@@ -1,8 +1,8 @@
 //! Which addresses may be queried for users, and what is reported about those that may not.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -180,13 +180,33 @@ fn a_name_is_looked_up_once_for_many_polls() {
 fn a_server_that_moved_is_found_again() {
     let old = FakePrometheus::start_at(IpAddr::V4(THERE), |_| Reply::value("1"));
     let port = old.address.port();
-    let moved = Arc::new(AtomicUsize::new(0));
-    let is_moved = Arc::clone(&moved);
-    let names =
-        Names::with(4, move |_| Ok(vec![IpAddr::V4(if is_moved.load(Ordering::SeqCst) == 0 { THERE } else { HERE })]));
+    is_found_again(port, |first| {
+        assert_eq!(first, Answer::Value(1.0));
+        drop(old);
+    });
+}
+
+/// Regression: the address of before was asked for thirty seconds if nothing there refused.
+#[test]
+fn a_server_that_moved_and_left_silence_is_found_again() {
+    // The system accepts connections, which nobody answers.
+    let silent = TcpListener::bind((THERE, 0)).unwrap();
+    let port = silent.local_addr().unwrap().port();
+    is_found_again(port, |first| assert_failed(first, ErrorClass::Timeout, "no answer"));
+}
+
+/// Polls once, lets the caller look at the answer, and then the name leads to another address.
+fn is_found_again(port: u16, leave: impl FnOnce(Answer)) {
+    let is_moved = Arc::new(AtomicBool::new(false));
+    let moved = Arc::clone(&is_moved);
+    let names = Names::with(4, move |_| Ok(vec![IpAddr::V4(if moved.load(Ordering::SeqCst) { HERE } else { THERE })]));
     let transport = transport_of(&[], allowing(&["127.0.0.0/8"]), names);
-    assert_eq!(at(&transport, "prometheus.example", port), Answer::Value(1.0));
-    let Ok(new) = std::net::TcpListener::bind((HERE, port)) else { return };
+    let source = PrometheusSource {
+        timeout: Some(Duration::from_millis(500)),
+        ..source(&format!("http://prometheus.example:{port}"), "up")
+    };
+    let first = ask(&transport, &source, &[]);
+    let Ok(new) = TcpListener::bind((HERE, port)) else { return };
     thread::spawn(move || {
         use std::io::{Read, Write};
         for socket in new.incoming() {
@@ -197,11 +217,11 @@ fn a_server_that_moved_is_found_again() {
                 write!(socket, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         }
     });
-    moved.store(1, Ordering::SeqCst);
-    drop(old);
+    is_moved.store(true, Ordering::SeqCst);
+    leave(first);
     // Not within a second of the last look-up, but long before the thirty seconds for which addresses are kept.
     let until = Instant::now() + GENEROUS;
-    while at(&transport, "prometheus.example", port) != Answer::Value(2.0) {
+    while ask(&transport, &source, &[]) != Answer::Value(2.0) {
         assert!(Instant::now() < until);
         thread::yield_now();
     }
