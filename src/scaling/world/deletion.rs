@@ -31,7 +31,7 @@ impl Object {
         if self.spec.is_shadow || !self.spec.finalizers.iter().any(ours) {
             return;
         }
-        if self.spec.restore_to_original && !self.restored && !self.is_target_shared(work) && !self.restore(work) {
+        if self.spec.restore_to_original && !self.restored && !self.is_target_of_others(work) && !self.restore(work) {
             return;
         }
         let finalizers = self.spec.finalizers.iter().filter(|name| !ours(name)).cloned().collect();

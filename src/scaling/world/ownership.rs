@@ -52,17 +52,11 @@ impl Object {
         if winner != self.spec.key {
             return Some(target_is_taken(workload, &kind, &winner.name));
         }
-        let me = Owner::of(&self.spec);
-        let names = work.facts.hpas_by_target.get(target);
-        let hpas = names.iter().filter_map(|name| work.facts.hpas.get(&HpaId::new(&self.spec.key.namespace, name)));
-        let others = hpas.filter(|hpa| !is_controlled_by(hpa, &me) && !hpa.deletion_requested);
         // Another autoscaler runs the owner of that HPA, and two HPAs on one target disable each other.
-        if let Some(shadow) = others.clone().find_map(|hpa| shadow_of(hpa, work.others)) {
+        if let Some(shadow) = self.other_hpas(work).find_map(|hpa| shadow_of(hpa, work.others)) {
             return Some(target_is_taken(workload, &kind, shadow));
         }
-        let foreign = others.into_iter().find(|hpa| {
-            hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false") && !is_of_scaled_object(hpa)
-        })?;
+        let foreign = self.foreign_hpa(work)?;
         if !self.spec.transfer_hpa_ownership {
             return Some(format!(
                 "the workload '{workload}' of type '{kind}' is already managed by the hpa '{}'",
@@ -76,6 +70,26 @@ impl Object {
                 foreign.name
             )
         })
+    }
+
+    /// The HPAs of the target that are not this object's.
+    fn other_hpas<'w>(&self, work: &'w Work<'_>) -> impl Iterator<Item = &'w ObservedHpa> {
+        let me = Owner::of(&self.spec);
+        let names = work.facts.hpas_by_target.get(&self.target_id).iter();
+        let hpas = names.filter_map(|name| work.facts.hpas.get(&HpaId::new(&self.spec.key.namespace, name)));
+        hpas.map(|hpa| &**hpa).filter(move |hpa| !is_controlled_by(hpa, &me) && !hpa.deletion_requested)
+    }
+
+    /// An HPA that scales the target for somebody else than a ScaledObject.
+    fn foreign_hpa<'w>(&self, work: &'w Work<'_>) -> Option<&'w ObservedHpa> {
+        self.other_hpas(work).find(|hpa| {
+            hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false") && !is_of_scaled_object(hpa)
+        })
+    }
+
+    /// Another one scales the target, or did when this object was refused it.
+    pub(super) fn is_target_of_others(&self, work: &Work<'_>) -> bool {
+        self.is_target_shared(work) || self.lost_target_to().is_some() || self.foreign_hpa(work).is_some()
     }
 
     /// Another object, which is not being deleted, scales the same target.

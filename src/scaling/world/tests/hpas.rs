@@ -165,6 +165,41 @@ fn the_loser_moves_nothing_neither_paused_nor_deleted() {
     assert_eq!(rig.replicas("web"), 4);
 }
 
+/// Regression: the deletion of an object that never owned its target scaled it from under the HPA that does.
+#[test]
+fn the_count_of_a_target_that_a_foreign_hpa_scales_is_not_restored() {
+    let other = foreign("other", "web");
+    let mut rig = shop_among(3, 500.0, |_| {}, |cluster| cluster.put_hpa(other));
+    rig.annotate(&key("shop"), |object| object.restore_to_original = true);
+    rig.seconds(5);
+    rig.set_replicas("web", 20);
+    rig.cluster.delete_object(&key("shop"));
+    rig.seconds(5);
+    assert!(rig.cluster.objects.is_empty());
+    assert_eq!((rig.replicas("web"), rig.has_hpa("other")), (20, true));
+}
+
+/// Regression: of two objects that are deleted together neither counted as the other's rival, so both restored.
+#[test]
+fn of_two_rivals_deleted_together_the_owner_restores() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.annotate(&key("shop"), |object| object.restore_to_original = true);
+    rig.seconds(5);
+    rig.set_replicas("web", 7);
+    let mut second = fresh("alpha", "web", testing::definition());
+    second.restore_to_original = true;
+    rig.cluster.put_object(second);
+    rig.seconds(5);
+    rig.set_replicas("web", 9);
+    rig.clear();
+    rig.cluster.delete_object(&key("alpha"));
+    rig.cluster.delete_object(&key("shop"));
+    rig.restart(Vec::new());
+    rig.seconds(10);
+    assert!(rig.cluster.objects.is_empty());
+    assert_eq!(super::scaling::scales(&rig), [(9, 2)]);
+}
+
 #[test]
 fn a_foreign_hpa_on_the_target_is_an_error_until_it_goes() {
     let other = foreign("other", "web");
