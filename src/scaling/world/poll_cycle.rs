@@ -405,9 +405,13 @@ impl Object {
 }
 
 /// KEDA's event about a decision that was carried out, or that failed to be.
-pub(super) fn scale_event(object: &Object, decision: &Decision, failed: bool) -> Option<KubeEvent> {
-    let kind = object.target.gvkr().map(|gvkr| gvkr.kind_text()).unwrap_or_default();
-    let what = format!("{kind} {}/{}", object.spec.key.namespace, object.spec.target.name);
+pub(super) fn scale_event(
+    object: &Object,
+    target: &ScaleTarget,
+    decision: &Decision,
+    failed: bool,
+) -> Option<KubeEvent> {
+    let what = format!("{} {}/{}", target.gvkr.kind_text(), object.spec.key.namespace, target.name);
     let (from, to) = (decision.from, decision.to);
     let normal = |reason, action, note: String| Some(KubeEvent::normal(object.reference(), reason, action, note));
     let warning = |reason, action, note: String| Some(KubeEvent::warning(object.reference(), reason, action, note));

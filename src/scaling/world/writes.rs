@@ -8,12 +8,14 @@ use super::World;
 use super::ingest::is_older;
 use super::poll_cycle::scale_event;
 use super::work::Work;
-use crate::scaling::event::{Command, Record, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk};
+use crate::scaling::event::{
+    Command, Record, ScaleTarget, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk,
+};
 use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, DesiredHpa, Drift, HpaId, Kept};
 use crate::scaling::model::{ObjectKey, UnixMillis, Workload};
 use crate::scaling::object::{HpaRefusal, Object, Slot};
-use crate::scaling::target::Target;
+use crate::scaling::target::{Target, TargetId};
 
 const RETRY_BASE: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_mins(1);
@@ -91,7 +93,7 @@ impl World {
             WriteKind::DeleteHpa { name, uid } => {
                 self.hpa_gone(&HpaId::new(&key.namespace, &name), &uid);
             }
-            WriteKind::Scale { from, to, .. } => self.scaled(key, from, to, now),
+            WriteKind::Scale { target, from, to } => self.scaled(key, &target, from, to, now),
             WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => {}
         }
     }
@@ -139,31 +141,32 @@ impl World {
         }
     }
 
-    fn scaled(&mut self, key: &ObjectKey, from: u32, to: u32, now: UnixMillis) {
+    fn scaled(&mut self, key: &ObjectKey, target: &ScaleTarget, from: u32, to: u32, now: UnixMillis) {
         let Some(object) = self.objects.get_mut(key) else {
             return;
         };
         let scaling = object.scaling.take();
-        let id = object.target_id.clone();
-        // The watch will show the same later. Nothing must be decided on the old replicas until then.
-        let mut workload = match &mut object.target {
-            Target::Found { workload, .. } => {
-                Arc::make_mut(workload).replicas = to;
-                Workload::clone(workload)
-            }
-            _ => return,
-        };
-        workload.replicas_manager = Some("hpalite".to_owned());
+        let id = TargetId::of_workload(&target.gvkr, &key.namespace, &target.name);
+        // The watch will show the same later. Nothing must be decided on the old replicas until then. The object may name
+        // another target since.
+        let mut scaled = None;
+        if let (true, Target::Found { workload, .. }) = (object.target_id == id, &mut object.target) {
+            Arc::make_mut(workload).replicas = to;
+            scaled = Some(Workload::clone(workload));
+        }
         if let Some((_, known)) = self.facts.workloads.get_mut(&id) {
             Arc::make_mut(known).replicas = to;
         }
-        self.note_replicas(&id, &workload);
+        if let Some(mut workload) = scaled {
+            workload.replicas_manager = Some("hpalite".to_owned());
+            self.note_replicas(&id, &workload);
+        }
         self.outbox.record(Record::Action { at: now, object: key.clone(), from, to, error: None });
         let Some(scaling) = scaling else { return };
         if scaling.renews_cooldown() {
             self.with(key, |object, work| object.touch_last_active(work));
         }
-        let event = self.objects.get(key).and_then(|object| scale_event(object, &scaling, false));
+        let event = self.objects.get(key).and_then(|object| scale_event(object, target, &scaling, false));
         self.outbox.commands.extend(event.map(Command::Emit));
     }
 
@@ -188,8 +191,8 @@ impl World {
         }
         self.outbox.wake(key, retry_at);
         match kind {
-            WriteKind::Scale { from, to, .. } => {
-                self.with(key, |object, work| object.scale_failed(from, to, error, work))
+            WriteKind::Scale { target, from, to } => {
+                self.with(key, |object, work| object.scale_failed(&target, from, to, error, work))
             }
             WriteKind::CreateHpa(desired) | WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. }
                 if error.kind != WriteErrorKind::Conflict =>
@@ -285,7 +288,7 @@ impl Object {
         work.outbox.wake(&self.spec.key, at);
     }
 
-    fn scale_failed(&mut self, from: u32, to: u32, error: &WriteError, work: &mut Work<'_>) {
+    fn scale_failed(&mut self, target: &ScaleTarget, from: u32, to: u32, error: &WriteError, work: &mut Work<'_>) {
         work.outbox.record(Record::Action {
             at: work.now,
             object: self.spec.key.clone(),
@@ -304,7 +307,7 @@ impl Object {
             }
             return;
         }
-        if let Some(mut event) = scale_event(self, &scaling, true) {
+        if let Some(mut event) = scale_event(self, target, &scaling, true) {
             event.note = format!("{}: {}", event.note, error.message);
             work.outbox.push(Command::Emit(event));
         }

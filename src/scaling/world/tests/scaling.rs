@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::scaling::event::{Event, Record, WriteKind};
+use crate::scaling::event::{Event, Record, RestoredState, WriteKind};
 use crate::scaling::model::{Fallback, FallbackBehavior, MetricType, UnixMillis};
 
 pub(super) fn scales(rig: &Rig) -> Vec<(u32, u32)> {
@@ -290,4 +290,24 @@ fn a_load_that_lasts_is_recorded_every_five_minutes() {
         })
         .collect();
     assert!((5..=6).contains(&at.len()), "{}", at.len());
+}
+
+/// Regression: the answer was taken for one about the new target, which then had a count that nobody gave it.
+#[test]
+fn the_answer_to_a_scale_is_about_the_target_that_was_scaled() {
+    let cooldown = |d: &mut Definition| d.cooldown_period = Duration::from_secs(30);
+    let mut rig = shop_among(1, 0.0, cooldown, |cluster| cluster.put_workload(&deployment(), workload("api", 1)));
+    rig.write_ms = 5_000;
+    while scales(&rig).is_empty() {
+        rig.seconds(1);
+    }
+    rig.edit(&key("shop"), |object| object.target.name = "api".to_owned());
+    rig.write_ms = 3;
+    rig.seconds(120);
+    assert_eq!(scales(&rig), [(1, 0), (1, 0)], "{:?}", rig.writes);
+    assert_eq!((rig.replicas("web"), rig.replicas("api")), (0, 0));
+    let notes: Vec<&str> = rig.events.iter().map(|event| event.note.as_str()).collect();
+    for scaled in ["default/web from 1 to 0", "default/api from 1 to 0"] {
+        assert!(notes.iter().any(|note| note.contains(scaled)), "{notes:?}");
+    }
 }
