@@ -354,7 +354,7 @@ impl Object {
         }
         // A state that lasts is recorded once. The samples show how values develop meanwhile.
         let is_repeated = self.recorded.decision.as_ref().is_some_and(|before| decision.repeats(before));
-        if !is_repeated || (decision.from != decision.to && !decision.is_shadow) {
+        if !is_repeated || (decision.from != decision.to && !decision.is_shadow && !self.leaves_target(work)) {
             self.recorded.decision = Some(Arc::clone(&decision));
             let (at, object) = (work.now, self.spec.key.clone());
             work.outbox.record(Record::Decision { at, object, decision: Arc::clone(&decision) });
@@ -362,11 +362,15 @@ impl Object {
         self.act(decision, work);
     }
 
+    /// Two that scale one target would undo each other's work, and a ScaledObject decides alone.
+    fn leaves_target(&self, work: &Work<'_>) -> bool {
+        self.spec.is_hpa() && self.is_target_shared(work)
+    }
+
     fn act(&mut self, decision: Arc<Decision>, work: &mut Work<'_>) {
         let (from, to) = (decision.from, decision.to);
         match self.target.gvkr().cloned() {
-            // Two that scale one target would undo each other's work, and a ScaledObject decides alone.
-            Some(_) if from != to && self.spec.is_hpa() && self.is_target_shared(work) => {}
+            Some(_) if from != to && self.leaves_target(work) => {}
             Some(gvkr) if from != to && !decision.is_shadow => {
                 let target = ScaleTarget { gvkr, name: self.spec.target.name.clone() };
                 if self.write(WriteKind::Scale { target, from, to }, work) {
