@@ -148,7 +148,7 @@ impl World {
         self.facts.is_standby = false;
         for object in self.objects.values_mut() {
             // The other instance may have written later activity.
-            object.last_active_at = object.last_active_at.max(object.spec.status.last_active_at_most());
+            object.last_active_at = object.last_active_at.max(object.spec.status.last_active_at_most()).min(Some(now));
         }
         self.outbox.dirty.extend(self.objects.keys().into_iter().cloned());
         self.sync_all_authentications(now);

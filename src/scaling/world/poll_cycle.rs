@@ -334,9 +334,11 @@ impl Object {
             // A missing answer is not inactivity. The poll cycle that is under way will decide.
             return;
         }
-        // Nobody saw the end of an activity that an earlier process wrote into the status. It may have lasted until now, and
-        // a cooldown that begins too late harms less than one that has ended too early.
-        if self.decision.is_none() && !is_paused && self.is_active_in_status() {
+        // Nobody saw the end of an activity that an earlier process wrote into the status, and of an HPA's nothing is
+        // written. It may have lasted until now, and a cooldown that begins too late harms less than one that has ended too
+        // early.
+        let may_have_lasted = self.is_active_in_status() || self.spec.scales_to_zero;
+        if self.decision.is_none() && !is_paused && may_have_lasted {
             self.last_active_at = self.last_active_at.max(Some(work.now));
         }
         let current = match (&self.target, &self.target_unreadable) {

@@ -1,10 +1,12 @@
 //! HPAs that ask for metrics by annotations: their metrics are read, and nothing of them is written but the replicas of
 //! those that ask for that.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
-use crate::scaling::event::{Event, Record, WatchEvent, WriteKind};
+use crate::scaling::event::{Event, Record, RestoredState, WatchEvent, WriteKind};
 use crate::scaling::model::Pause;
 use crate::scaling::view::{ObjectView, Reading};
 use crate::wire::{self, Servers};
@@ -226,6 +228,33 @@ fn it_is_scaled_to_zero_and_back_if_it_asks_for_that() {
     assert_eq!(rig.replicas("api"), 2, "an error holds");
 }
 
+/// Regression: nothing of an HPA's activity is in its status, so the next instance took it for as old as its own start, or
+/// as its own file of the history.
+#[test]
+fn a_load_that_ends_with_the_instance_that_saw_it_still_cools_down() {
+    let annotations = [("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "100s")];
+    for is_standby in [true, false] {
+        let mut rig = rig(&hpa("api", &annotations), 50.0);
+        let started = rig.now;
+        rig.set_replicas("api", 3);
+        rig.seconds(60);
+        rig.is_standby = is_standby;
+        rig.now = rig.now.plus(Duration::from_hours(1));
+        let (key, uid) = (key_of("api"), "uid-hpa-api".to_owned());
+        rig.set_answer("load", Answer::Value(0.0));
+        rig.clear();
+        rig.restart(vec![RestoredState { key, uid, last_active_at: Some(started), replicas: None }]);
+        if is_standby {
+            rig.seconds(600);
+            rig.step(Event::Leading);
+        }
+        rig.seconds(90);
+        assert_eq!(rig.replicas("api"), 3, "standby: {is_standby}");
+        rig.seconds(60);
+        assert_eq!(rig.replicas("api"), 0, "standby: {is_standby}");
+    }
+}
+
 #[test]
 fn a_shadow_and_a_rival_scale_nothing_to_zero() {
     let annotations = [("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "0s")];
@@ -233,6 +262,8 @@ fn a_shadow_and_a_rival_scale_nothing_to_zero() {
     rig.clear();
     rig.seconds(300);
     assert!(of_hpas(&rig).is_empty(), "a ScaledObject has the same target: {:?}", of_hpas(&rig));
+    let is_its = |record: &&Record| matches!(record, Record::Decision { object, .. } if *object == key_of("web"));
+    assert!(rig.records.iter().filter(is_its).count() <= 1, "what is not carried out is not decided at each poll");
     let settings = crate::scaling::world::Settings { is_shadow: true, ..rig::settings() };
     let mut shadow = Rig::with(rig.cluster.clone(), settings);
     shadow.set_answer("load", Answer::Value(0.0));

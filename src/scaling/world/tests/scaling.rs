@@ -311,3 +311,26 @@ fn the_answer_to_a_scale_is_about_the_target_that_was_scaled() {
         assert!(notes.iter().any(|note| note.contains(scaled)), "{notes:?}");
     }
 }
+
+/// A time of a clock that was ahead, from the history or the status.
+#[test]
+fn an_activity_in_the_future_ends_now() {
+    for in_status in [false, true] {
+        let mut cluster = Cluster::default();
+        cluster.put_workload(&deployment(), workload("web", 1));
+        let mut object = fresh("shop", "web", testing::definition());
+        redefine(&mut object, |definition| definition.cooldown_period = Duration::from_secs(100));
+        let ahead = Rig::new(Cluster::default()).now.plus(Duration::from_hours(2));
+        object.status.last_active_at = in_status.then_some(ahead);
+        let uid = object.uid.clone();
+        cluster.put_object(object);
+        let mut rig = Rig::new(cluster);
+        rig.set_answer("up", Answer::Value(0.0));
+        let last_active_at = (!in_status).then_some(ahead);
+        rig.restart(vec![RestoredState { key: key("shop"), uid, last_active_at, replicas: None }]);
+        rig.seconds(90);
+        assert_eq!(rig.replicas("web"), 1, "in the status: {in_status}");
+        rig.seconds(100);
+        assert_eq!(rig.replicas("web"), 0, "in the status: {in_status}");
+    }
+}
