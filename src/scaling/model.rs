@@ -66,6 +66,8 @@ pub struct ScaledObject {
     pub per_replica: Vec<usize>,
     /// Of an annotated HPA: hpalite scales its target to zero and from zero.
     pub scales_to_zero: bool,
+    /// Of an annotated HPA: what it asks for and does not get though the rest works, and the way to mend it.
+    pub unheeded: Option<Box<str>>,
     /// Of an HPA that hpalite serves nothing to by annotations: what its status shows.
     pub observed: Option<Box<Observed>>,
     /// `advanced.restoreToOriginalReplicaCount`, needed at deletion even if the spec is invalid.

@@ -104,6 +104,7 @@ pub(crate) fn scaled_object(definition: Definition) -> ScaledObject {
         asked: Arc::default(),
         per_replica: Vec::new(),
         scales_to_zero: false,
+        unheeded: None,
         observed: None,
         restore_to_original: false,
         spec_json: "{}".into(),

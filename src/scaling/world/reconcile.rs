@@ -378,6 +378,9 @@ impl Object {
             Verdict::Good => {
                 if was_running != Some(generation) {
                     self.start(was_running.is_some(), work);
+                    if let Some(note) = self.spec.unheeded.as_deref() {
+                        self.emit_warning(NO_COLLECTOR, "ReadAnnotations", note, work);
+                    }
                 }
                 self.report_ready(work);
                 if self.redecide && self.slots.scale.is_free(work.now) {

@@ -196,8 +196,27 @@ pub fn read(hpa: &ObservedHpa, servers: &Servers) -> Option<ParsedObject> {
     if let Some(behavior) = &hpa.behavior {
         spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] = self::behavior(behavior);
     }
-    let scales_to_zero = zero(hpa, &mut spec, &mut report);
-    Some(finish(hpa, &metrics, spec, scales_to_zero, asked, report))
+    let is_unread = |metric: &&HpaMetric| Metric::of(metric, &hpa.target, &configs).is_none();
+    let unread = hpa.metrics.iter().filter(is_unread).find_map(measured_elsewhere).filter(|_| !metrics.is_empty());
+    let mut unheeded = None;
+    let scales_to_zero = match (cooldown_to_zero(hpa, &mut report), unread) {
+        (Some(seconds), None) => {
+            spec["idleReplicaCount"] = json!(0);
+            spec["cooldownPeriod"] = json!(seconds);
+            true
+        }
+        (Some(_), Some(metric)) => {
+            let message = format!("has no effect: hpalite does not read {}, which may need replicas", quoted(metric));
+            let fix = "ask for every metric by annotations, or remove this one";
+            unheeded = Some(format!("{} {message} ({fix})", annotation(SCALE_TO_ZERO)).into());
+            report.warn(annotation(SCALE_TO_ZERO), message, fix);
+            false
+        }
+        (None, _) => false,
+    };
+    let mut read = finish(hpa, &metrics, spec, scales_to_zero, asked, report);
+    read.object.unheeded = unheeded;
+    Some(read)
 }
 
 /// Reads the spec, and says what is wrong with it in the terms of the HPA.
@@ -548,15 +567,15 @@ fn seconds(text: &str, least: i64) -> Option<i64> {
     (least..=i64::from(i32::MAX)).contains(&seconds).then_some(seconds)
 }
 
-/// Reads whether hpalite scales the target to zero, and puts that into the spec.
-fn zero(hpa: &ObservedHpa, spec: &mut Value, report: &mut Diagnostics) -> bool {
+/// Returns after how many seconds hpalite is to scale the target to zero; `None` if never.
+fn cooldown_to_zero(hpa: &ObservedHpa, report: &mut Diagnostics) -> Option<i64> {
     let cooldown = hpa.annotations.get(COOLDOWN);
     let Some(text) = hpa.annotations.get(SCALE_TO_ZERO) else {
         if cooldown.is_some() {
             let fix = format!("add {SCALE_TO_ZERO}: \"true\", or remove it");
             report.warn(annotation(COOLDOWN), format!("has no effect without {SCALE_TO_ZERO}"), fix);
         }
-        return false;
+        return None;
     };
     let is_wanted = match text.as_str() {
         "true" => true,
@@ -580,13 +599,20 @@ fn zero(hpa: &ObservedHpa, spec: &mut Value, report: &mut Diagnostics) -> bool {
     if hpa.min_replicas == Some(0) {
         let message = "the HPA has minReplicas: 0, and scales to zero by itself";
         report.warn(annotation(SCALE_TO_ZERO), message, "remove the annotation");
-        return false;
+        return None;
     }
-    if is_wanted {
-        spec["idleReplicaCount"] = json!(0);
-        spec["cooldownPeriod"] = json!(seconds);
+    is_wanted.then_some(seconds)
+}
+
+/// Returns the name of a metric that neither the HPA controller measures nor, without annotations, hpalite.
+fn measured_elsewhere(metric: &HpaMetric) -> Option<&str> {
+    match metric {
+        HpaMetric::Resource { .. } | HpaMetric::ContainerResource { .. } => None,
+        HpaMetric::External { name, .. }
+        | HpaMetric::Object { name, .. }
+        | HpaMetric::Pods { name, .. }
+        | HpaMetric::Other { name, .. } => Some(name),
     }
-    is_wanted
 }
 
 /// Returns the trigger that stands for a metric that the HPA controller measures itself.

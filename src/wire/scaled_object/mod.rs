@@ -114,6 +114,7 @@ pub fn from_value(group: ApiGroup, mut object: Value, servers: &Servers) -> Resu
         asked: Arc::default(),
         per_replica: Vec::new(),
         scales_to_zero: false,
+        unheeded: None,
         observed: None,
         restore_to_original: spec.restore_to_original,
         spec_json: spec_json.into(),

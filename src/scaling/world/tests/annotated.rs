@@ -256,6 +256,19 @@ fn a_load_that_ends_with_the_instance_that_saw_it_still_cools_down() {
 }
 
 #[test]
+fn what_it_asks_for_and_does_not_get_is_reported_once() {
+    let mut api = hpa("api", &[("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "0s")]);
+    let queue = json!({"type": "External", "external": {"metric": {"name": "queue"},
+        "target": {"type": "AverageValue", "averageValue": "10"}}});
+    api["spec"]["metrics"].as_array_mut().unwrap().push(queue);
+    let mut rig = rig(&api, 0.0);
+    rig.seconds(600);
+    let notes: Vec<&str> = rig.events.iter().map(|event| event.note.as_str()).collect();
+    assert_eq!(notes.iter().filter(|note| note.contains("does not read \"queue\"")).count(), 1, "{notes:?}");
+    assert_eq!(rig.replicas("api"), 1, "the queue may need it");
+}
+
+#[test]
 fn a_shadow_and_a_rival_scale_nothing_to_zero() {
     let annotations = [("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "0s")];
     let mut rig = rig(&hpa("web", &annotations), 0.0);

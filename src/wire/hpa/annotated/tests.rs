@@ -379,3 +379,20 @@ fn scaling_to_zero_is_asked_for_by_name() {
     let blind = problems(hpa(&[("hpalite.dev/scale-to-zero", "true")], &[]));
     assert!(blind[0].contains("nothing could tell when to run again"), "{blind:?}");
 }
+
+#[test]
+fn nothing_is_scaled_to_zero_while_a_metric_of_somebody_else_may_need_it() {
+    let annotations = [("metric-config.external.rps.prometheus/query", "a"), ("hpalite.dev/scale-to-zero", "true")];
+    let read = read_one(hpa(&annotations, &[("rps", TYPE), ("queue", &[])]));
+    assert!(!read.object.scales_to_zero);
+    assert_eq!(read.object.definition.expect("rps is served").idle_replicas, None);
+    let message = "has no effect: hpalite does not read \"queue\", which may need replicas";
+    assert_eq!(read.warnings[0].message, message);
+    assert!(read.object.unheeded.expect("is reported").contains(message));
+    // What the HPA controller measures counts as it does for a ScaledObject: it cannot bring a target back from zero.
+    let mut with_cpu = hpa(&annotations, &[("rps", TYPE)]);
+    let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}});
+    with_cpu["spec"]["metrics"].as_array_mut().unwrap().push(cpu);
+    let read = read_one(with_cpu).object;
+    assert!(read.scales_to_zero && read.unheeded.is_none());
+}
