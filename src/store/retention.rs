@@ -101,7 +101,16 @@ pub(crate) fn shrink(
             None => match (oldest, time(prepared, Sql::NewestHistory)?) {
                 (Some(oldest), Some(newest)) => {
                     let stretch = newest.saturating_sub(oldest) / HISTORY_STEPS;
-                    happened(prepared, oldest.saturating_add(stretch).saturating_add(1))?
+                    let mut gone = None;
+                    // What lasts is kept, so the oldest steps may hold nothing else.
+                    for step in 1..=HISTORY_STEPS {
+                        let end = oldest.saturating_add(stretch.saturating_mul(step)).saturating_add(1);
+                        gone = happened(prepared, end)?;
+                        if gone.is_some() {
+                            break;
+                        }
+                    }
+                    gone
                 }
                 _ => None,
             },
@@ -233,7 +242,7 @@ mod tests {
         schema::migrate(&mut connection, schema::version()).expect("migrate");
         connection
             .execute_batch(
-                "INSERT INTO scaled_object VALUES (1, 'keda.sh', 'a', 'b', 'u', 1, NULL);
+                "INSERT INTO scaled_object VALUES (1, 'keda.sh', 'a', 'b', 'u', 1, 999999);
                  CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000) SELECT i FROM n;
                  INSERT INTO sample_block VALUES (1, 1, 1, 2, 3000, 3000, NULL, 16777215, 1);
                  INSERT INTO sample_chunk SELECT (1 << 36) + (i << 12), 1, 1, 0, '[0]', '[1]', 0, 0 FROM temp.n;
@@ -281,6 +290,43 @@ mod tests {
             let left: i64 =
                 connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect(table);
             assert_eq!(left, 0, "{table}");
+        }
+    }
+
+    /// Regression: an object that had been paused, or had kept its count, for longer than the history is kept was unknown.
+    #[test]
+    fn what_lasts_is_kept_however_old_and_in_the_way_of_nothing() {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        schema::migrate(&mut connection, schema::version()).expect("migrate");
+        connection
+            .execute_batch(
+                "INSERT INTO scaled_object VALUES (1, 'keda.sh', 'a', 'lives', 'u', 1, NULL);
+                 INSERT INTO scaled_object VALUES (2, 'keda.sh', 'a', 'gone', 'v', 1, 5);
+                 CREATE TEMP TABLE n AS SELECT o.value AS object, at.value AS at FROM json_each('[1, 2]') o JOIN json_each('[1, 2, 3]') at;
+                 INSERT INTO decision (object_id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, min_replicas, force_activation)
+                     SELECT object, at, 'Inactive', '', 0, 0, '[]', 0, 0 FROM temp.n;
+                 INSERT INTO replica_change (object_id, at_unix_ms, to_replicas, actor, source) SELECT object, at, at, 'hpa', 'inferred' FROM temp.n;
+                 INSERT INTO hpa_conditions VALUES (1, 'text');
+                 INSERT INTO hpa_observation (object_id, at_unix_ms, current_replicas, desired_replicas, conditions_id, metrics_json)
+                     SELECT object, at, 1, 1, 1, '[]' FROM temp.n;
+                 INSERT INTO condition_change (object_id, at_unix_ms, kind, status, reason, message)
+                     SELECT object, at, iif(at = 1, 'Paused', 'Ready'), 'True', '', '' FROM temp.n;",
+            )
+            .expect("rows");
+        let mut prepared = Prepared::new(&connection);
+        let retention = Retention { history: Duration::ZERO, size_max: 1, ..Retention::default() };
+        let counters = Counters::default();
+        while shrink(&mut prepared, &retention, &counters).expect("shrink") {}
+        while expire(&mut prepared, &retention, 1_000_000).expect("slice") {}
+        for (table, kept) in [
+            ("decision", "1 at 3"),
+            ("replica_change", "1 at 3"),
+            ("hpa_observation", "1 at 3"),
+            ("condition_change", "1 at 1, 1 at 3"),
+        ] {
+            let rows = format!("SELECT group_concat(object_id || ' at ' || at_unix_ms, ', ' ORDER BY id) FROM {table}");
+            let found: String = connection.query_row(&rows, [], |row| row.get(0)).expect(table);
+            assert_eq!(found, kept, "{table}");
         }
     }
 }

@@ -201,7 +201,8 @@ statements! {
         last = iif(excluded.last_at_unix_ms >= coalesce(last_at_unix_ms, excluded.last_at_unix_ms), excluded.last, last), \
         last_at_unix_ms = max(coalesce(last_at_unix_ms, excluded.last_at_unix_ms), coalesce(excluded.last_at_unix_ms, last_at_unix_ms))";
 
-    // Retention: ?1 is the time before which rows are deleted, the last parameter the number of rows at once.
+    // Retention: ?1 is the time before which rows are deleted, the last parameter the number of rows at once. What is only
+    // recorded when it changes is kept while it lasts, however old: the newest row of an object that lives.
     ExpiredBlock Hot "SELECT id, rolled_series FROM sample_block WHERE until_unix_ms < ?1 AND merging_into IS NULL ORDER BY until_unix_ms LIMIT 1";
     ExpireChunks Hot "DELETE FROM sample_chunk WHERE id IN (SELECT id FROM sample_chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)";
     ExpiredMinuteBlock Hot "SELECT id FROM minute_block WHERE until_unix_ms < ?1 ORDER BY until_unix_ms LIMIT 1";
@@ -212,12 +213,20 @@ statements! {
     DeleteRolledHour Hot "DELETE FROM rolled_hour WHERE hour_unix_ms = ?1";
     ExpireLosses Hot "DELETE FROM loss WHERE id IN (SELECT id FROM loss WHERE from_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
     ExpireActions Hot "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
-    ExpireDecisions Hot "DELETE FROM decision WHERE id IN (SELECT id FROM decision WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
-    ExpireReplicaChanges Hot "DELETE FROM replica_change WHERE id IN (SELECT id FROM replica_change WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
-    ExpireHpas Hot "DELETE FROM hpa_observation WHERE id IN (SELECT id FROM hpa_observation WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
+    ExpireDecisions Hot "DELETE FROM decision WHERE id IN (SELECT x.id FROM decision x WHERE x.at_unix_ms < ?1 \
+        AND (EXISTS (SELECT 1 FROM decision n WHERE n.object_id = x.object_id AND n.at_unix_ms > x.at_unix_ms) \
+            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
+    ExpireReplicaChanges Hot "DELETE FROM replica_change WHERE id IN (SELECT x.id FROM replica_change x WHERE x.at_unix_ms < ?1 \
+        AND (EXISTS (SELECT 1 FROM replica_change n WHERE n.object_id = x.object_id AND n.at_unix_ms > x.at_unix_ms) \
+            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
+    ExpireHpas Hot "DELETE FROM hpa_observation WHERE id IN (SELECT x.id FROM hpa_observation x WHERE x.at_unix_ms < ?1 \
+        AND (EXISTS (SELECT 1 FROM hpa_observation n WHERE n.object_id = x.object_id AND n.at_unix_ms > x.at_unix_ms) \
+            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
     ExpireHpaConditions Cold "DELETE FROM hpa_conditions WHERE id IN (SELECT c.id FROM hpa_conditions c \
         WHERE NOT EXISTS (SELECT 1 FROM hpa_observation h WHERE h.conditions_id = c.id) LIMIT ?1)";
-    ExpireConditions Hot "DELETE FROM condition_change WHERE id IN (SELECT id FROM condition_change WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
+    ExpireConditions Hot "DELETE FROM condition_change WHERE id IN (SELECT x.id FROM condition_change x WHERE x.at_unix_ms < ?1 \
+        AND (EXISTS (SELECT 1 FROM condition_change n WHERE n.object_id = x.object_id AND n.kind = x.kind AND n.at_unix_ms > x.at_unix_ms) \
+            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
     ExpireErrorPeriods Hot "DELETE FROM error_period WHERE id IN (SELECT id FROM error_period \
         WHERE from_unix_ms < ?1 AND until_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
     // Rows that ended and that nothing refers to any more.
