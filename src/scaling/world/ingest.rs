@@ -71,10 +71,16 @@ impl World {
                 self.object_gone(&ObjectKey::new(group, &namespace, &name), now)
             }
             WatchEvent::ListEnd { scope } => {
-                let known = self.objects.keys().into_iter().filter(|key| key.group == group);
+                // The history may know one that was deleted while no process looked.
+                let known =
+                    self.objects.keys().into_iter().chain(self.restored.keys()).filter(|key| key.group == group);
                 let gone = list.end(&scope, known.map(|key| (&*key.namespace, &*key.name)));
                 for (namespace, name) in gone {
-                    self.object_gone(&ObjectKey::new(group, &namespace, &name), now);
+                    let key = ObjectKey::new(group, &namespace, &name);
+                    self.object_gone(&key, now);
+                    if self.restored.remove(&key).is_some() {
+                        self.outbox.record(Record::Removed { at: now, object: key });
+                    }
                 }
                 self.mark_all();
             }

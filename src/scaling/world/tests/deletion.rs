@@ -1,6 +1,7 @@
 //! The deletion of an object, observed or missed.
 
 use super::*;
+use crate::scaling::event::{Record, RestoredState};
 
 #[test]
 fn without_restore_the_count_stays_and_the_object_goes() {
@@ -119,4 +120,29 @@ fn the_same_name_with_another_uid_is_another_object() {
     let hpa = rig.cluster.hpas.values().next().unwrap();
     assert_eq!(hpa.controller.as_ref().unwrap().uid, "uid-2");
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+}
+
+/// Regression: an HPA, which has no finalizer of ours, stayed in the history as living if it was deleted during a restart.
+#[test]
+fn what_was_deleted_while_no_process_looked_is_gone_from_the_history() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    let removed = |rig: &Rig| -> Vec<ObjectKey> {
+        let of = |record: &Record| match record {
+            Record::Removed { object, .. } => Some(object.clone()),
+            _ => None,
+        };
+        rig.records.iter().filter_map(of).collect()
+    };
+    let gone = [key("gone"), ObjectKey::new(ApiGroup::Autoscaling, "default", "gone")];
+    let known = gone.iter().cloned().chain([key("shop")]);
+    let of =
+        |key: ObjectKey| RestoredState { uid: format!("uid-{}", key.name), key, last_active_at: None, replicas: None };
+    rig.clear();
+    rig.restart(known.map(of).collect());
+    rig.seconds(60);
+    assert_eq!(removed(&rig), gone);
+    rig.clear();
+    rig.list(0);
+    assert_eq!(removed(&rig), []);
 }
