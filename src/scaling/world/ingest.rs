@@ -478,8 +478,9 @@ impl World {
                 self.namespace_seen(&name, pause);
             }
             WatchEvent::Unreadable(object) => list.unreadable(&object),
-            // Without the right to see them no Namespace is known to be paused.
-            WatchEvent::ListFailed { is_denied: true, .. } => {
+            // Without the right to see them no Namespace is known to be paused. While an API server starts it denies what it
+            // will grant, so it must have granted something before.
+            WatchEvent::ListFailed { is_denied: true, .. } if self.facts.lists.hpas.is_complete() => {
                 list.give_up();
                 self.mark_all();
             }

@@ -286,13 +286,16 @@ fn without_the_right_to_see_namespaces_everything_else_goes_on() {
     let mut rig = shop(3, 500.0, |_| {});
     rig.world = World::new(settings());
     rig.world.apply(Event::Restored(Vec::new()), rig.now);
+    let denied = || Event::Namespace(WatchEvent::ListFailed { error: "forbidden".to_owned(), is_denied: true });
+    // An API server that starts denies everything for a moment.
+    rig.step(denied());
     for kind in 0..4 {
         rig.list(kind);
     }
     rig.clear();
     rig.seconds(5);
     assert!(rig.polls.is_empty(), "a pause may be in force");
-    rig.step(Event::Namespace(WatchEvent::ListFailed { error: "forbidden".to_owned(), is_denied: true }));
+    rig.step(denied());
     rig.seconds(5);
     assert!(!rig.polls.is_empty());
 }
