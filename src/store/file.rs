@@ -1,5 +1,5 @@
-//! Opens the database file: mode, settings, integrity check. Sets a corrupt file aside, and starts a new one if the
-//! file was deleted, renamed or replaced while it was in use.
+//! Opens the database file: mode, settings, integrity check. Sets a corrupt file aside, and knows which files a
+//! connection writes to.
 //!
 //! Owns what must hold before the file is used.
 
@@ -74,7 +74,7 @@ pub(crate) fn renew(path: &Path, fault: &str) -> Result<Connection, Error> {
 }
 
 /// Records in the history why it begins here.
-fn record_loss(path: &Path, connection: &Connection, cause: &str) -> Result<(), Error> {
+pub(super) fn record_loss(path: &Path, connection: &Connection, cause: &str) -> Result<(), Error> {
     let now = clock::now_unix_ms();
     connection
         .execute(sql::Sql::InsertLoss.text(), params![now, now, 0, 0, cause])
@@ -83,7 +83,7 @@ fn record_loss(path: &Path, connection: &Connection, cause: &str) -> Result<(), 
 }
 
 /// Copies row by row as far as the file is readable; returns the number of kv rows and of objects.
-fn salvage(from: &Connection, to: &Connection) -> (usize, usize) {
+pub(super) fn salvage(from: &Connection, to: &Connection) -> (usize, usize) {
     let now = clock::now_unix_ms();
     let copied = |select: sql::Sql, take: &dyn Fn(&rusqlite::Row<'_>) -> Result<(), rusqlite::Error>| {
         let mut count = 0;
@@ -119,6 +119,9 @@ pub(crate) struct Opened {
 }
 
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+/// Positions of the write-ahead log and of its index, which all connections share, in [`SUFFIXES`].
+const LOG: usize = 1;
+const INDEX: usize = 2;
 
 /// State of the files that a connection writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,15 +169,39 @@ impl Opened {
         self.bytes_min.set(self.bytes_min.get().min(bytes_of_pages(connection)));
     }
 
-    /// Removes the log and its index if they are still the opened ones, because SQLite would apply them to whichever
-    /// database is at the path. Processes that have them open keep them.
-    fn remove_side_files(&self, path: &Path) {
-        for (suffix, opened) in SUFFIXES.iter().zip(self.files).skip(1) {
-            let side = with_suffix(path, suffix);
-            if opened.is_some() && identity(&side).is_ok_and(|found| found == opened) {
-                let _ = fs::remove_file(side);
-            }
+    /// Returns whether the log is still at its path.
+    pub(crate) fn has_log(&self, path: &Path) -> bool {
+        self.is_at(path, LOG)
+    }
+
+    /// Renames the log if it is still at its path, and returns its new path.
+    pub(crate) fn move_log_aside(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+        if !self.has_log(path) {
+            return Ok(None);
         }
+        let log = with_suffix(path, SUFFIXES[LOG]);
+        let aside = with_suffix(&log, &format!(".displaced-{}", clock::now_unix_ms() / 1000));
+        fs::rename(&log, &aside).map_err(|source| Error::SetAside { path: log, source })?;
+        Ok(Some(aside))
+    }
+
+    /// Removes the log's index if it is still at its path. Processes that have it open keep it.
+    pub(crate) fn remove_index(&self, path: &Path) {
+        if self.is_at(path, INDEX) {
+            let _ = fs::remove_file(with_suffix(path, SUFFIXES[INDEX]));
+        }
+    }
+
+    /// Returns whether this process has the log's index open, which it may have without a name.
+    pub(crate) fn is_index_in_use(&self) -> bool {
+        let Ok(open) = fs::read_dir("/proc/self/fd") else { return false };
+        let mut found = open.flatten().filter_map(|file| fs::metadata(file.path()).ok());
+        self.files[INDEX].is_some_and(|index| found.any(|file| number(&file) == index))
+    }
+
+    fn is_at(&self, path: &Path, which: usize) -> bool {
+        let opened = self.files[which];
+        opened.is_some() && identity(&with_suffix(path, SUFFIXES[which])).is_ok_and(|found| found == opened)
     }
 }
 
@@ -195,31 +222,6 @@ fn identity(path: &Path) -> Result<Option<(u64, u64)>, io::Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Opens what is at `path` now, or a new file, to replace the one that `old` writes to, and copies the readable part of
-/// what must survive. On failure, `old` usually stays for the next attempt.
-pub(crate) fn reopen(path: &Path, opened: &Opened, old: &mut Option<Connection>) -> Result<Connection, Error> {
-    let fate = opened.fate(path);
-    if let Some(old) = old {
-        // The log is folded into the database that it belongs to, which may only have been renamed.
-        let _ = old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-    }
-    if fate != Fate::Gone {
-        // Within a process, SQLite shares one log among the connections to a file, so the old one must be closed first.
-        *old = None;
-    }
-    opened.remove_side_files(path);
-    let connection = open(path)?;
-    if let Some(old) = old.take() {
-        let saved = salvage(&old, &connection);
-        info!(kv = saved.0, objects = saved.1; "copied from the database of before");
-    }
-    let what = if fate == Fate::Gone { "the database" } else { "the write-ahead log of the database" };
-    let cause =
-        format!("{what} was deleted, renamed or replaced while it was in use; some of what was before is missing");
-    record_loss(path, &connection, &cause)?;
-    Ok(connection)
 }
 
 /// Moves the file and its side files to `<file>.corrupt-<unix seconds>`.

@@ -14,6 +14,7 @@ mod chunk;
 mod clock;
 mod compaction;
 mod counters;
+mod displaced;
 mod error;
 mod file;
 pub mod health;

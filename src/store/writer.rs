@@ -16,6 +16,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::chunk::Point;
 use super::compaction::Compaction;
 use super::counters::Counters;
+use super::displaced::Displaced;
 use super::error::{Error, is_corruption, is_retryable};
 use super::file::{self, Fate, Opened};
 use super::losses::Losses;
@@ -164,8 +165,8 @@ impl Writer {
                     if gone {
                         self.run = None;
                     }
-                    let mut old = Some(connection);
-                    self.start_afresh(|path| file::reopen(path, &opened, &mut old))
+                    let mut displaced = Displaced::new(opened, connection);
+                    self.start_afresh(|path| displaced.reopen(path))
                 }
             };
             let Some(next) = next else { return false };
@@ -176,6 +177,7 @@ impl Writer {
     /// Retries until another file can be opened; returns `None` if stopped before.
     fn start_afresh(&mut self, mut open: impl FnMut(&Path) -> Result<Connection, Error>) -> Option<Connection> {
         self.awaited.clear();
+        self.retry = None;
         loop {
             let opened = open(&self.path).and_then(|connection| {
                 limit_pages(&connection, &self.options)
@@ -202,12 +204,17 @@ impl Writer {
                         error!(error:% = error; "no database can be opened: trying again");
                     }
                     self.counters.fail(&error);
-                    self.retry = Some(RETRY_LAST);
-                    self.due = Some(now + RETRY_LAST);
-                    self.receive(None);
-                    if self.stop.is_some() {
-                        self.lose_batch();
-                        return None;
+                    let next = self.try_again();
+                    if self.stop.is_none() {
+                        self.receive(None);
+                    }
+                    if let Some(deadline) = self.stop {
+                        let left = deadline.saturating_duration_since(clock::now());
+                        if left.is_zero() {
+                            self.lose_batch();
+                            return None;
+                        }
+                        pause(next.min(left));
                     }
                 }
             }
@@ -444,9 +451,15 @@ impl Writer {
         self.losses.begin(error);
         self.awaited.clear();
         self.warn("history not written: trying again", error);
+        self.try_again();
+    }
+
+    /// Makes the batch due after a pause longer than the last, and returns the pause.
+    fn try_again(&mut self) -> Duration {
         let pause = self.retry.map_or(RETRY_FIRST, |pause| (pause * 2).min(RETRY_LAST));
         self.retry = Some(pause);
         self.due = Some(clock::now() + pause);
+        pause
     }
 
     fn warn(&mut self, what: &'static str, error: &rusqlite::Error) {
@@ -502,7 +515,7 @@ impl Writer {
 
     fn close(&self, connection: Connection) -> bool {
         // Busy if a reader is still connected: the WAL then stays, which loses nothing.
-        let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        let folded = connection.query_row(super::sql::FOLD, [], |row| row.get::<_, i64>(0));
         debug!(path:% = self.path.display(), busy = folded.unwrap_or(1); "database closed");
         connection.close().is_ok()
     }
