@@ -33,16 +33,17 @@ impl Displaced {
 
     /// Opens what is at `path` now, or a new file, and copies the readable part of what must survive. May be called
     /// again after an error, which is often only that a reader has to end first.
-    pub(crate) fn reopen(&mut self, path: &Path) -> Result<Connection, Error> {
+    pub(crate) fn reopen(&mut self, path: &Path, pages_max: Option<u32>) -> Result<Connection, Error> {
         let is_gone = self.opened.fate(path) == Fate::Gone;
         if is_gone {
             self.leave(path)?;
         } else {
             self.close(path)?;
         }
-        let connection = file::open(path)?;
+        let connection = file::open(path, pages_max)?;
         if let Some(old) = &self.old {
-            let saved = file::salvage(old, &connection);
+            let saved =
+                file::salvage(old, &connection).map_err(|source| Error::Open { path: path.to_owned(), source })?;
             info!(kv = saved.0, objects = saved.1; "copied from the database of before");
         }
         let what = if is_gone { "the database" } else { "the write-ahead log of the database" };
@@ -128,7 +129,7 @@ mod tests {
     fn the_log_of_a_database_that_is_read_for_long_is_left_beside() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("history.db");
-        let connection = file::open(&path).expect("it opens");
+        let connection = file::open(&path, None).expect("it opens");
         let row = |name: &str| connection.execute("INSERT INTO kv VALUES (?1, 'x', 1)", [name]).expect("a row");
         row("a");
         let reader = file::open_read_only(&path).expect("it opens");
@@ -138,11 +139,11 @@ mod tests {
         let moved = folder.path().join("moved.db");
         fs::rename(&path, &moved).expect("it is renamed");
         for _ in 0..2 {
-            assert!(matches!(displaced.reopen(&path), Err(Error::Fold { .. })));
+            assert!(matches!(displaced.reopen(&path, None), Err(Error::Fold { .. })));
             assert!(!path.exists());
         }
         displaced.give_up_at = clock::now();
-        let next = displaced.reopen(&path).expect("it goes on");
+        let next = displaced.reopen(&path, None).expect("it goes on");
         let names = |connection: &Connection| {
             let mut statement = connection.prepare("SELECT name FROM kv ORDER BY name").expect("a statement");
             let names = statement.query_map([], |row| row.get(0)).expect("rows");

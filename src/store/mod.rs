@@ -111,12 +111,8 @@ impl Store {
     /// # Errors
     /// When the file cannot be used at all: the directory is not writable, or a newer version wrote it.
     pub fn start(path: &Path, options: Options) -> Result<Self, Error> {
-        let connection = match file::open(path) {
-            Ok(connection) => {
-                let limited = writer::limit_pages(&connection, &options);
-                limited.map_err(|source| Error::Open { path: path.to_owned(), source })?;
-                Some(connection)
-            }
+        let connection = match file::open(path, options.pages_max) {
+            Ok(connection) => Some(connection),
             Err(error) if file::is_unwritable_for_now(path, &error) => None,
             Err(error) => return Err(error),
         };

@@ -50,10 +50,6 @@ const WARN_EVERY: Duration = Duration::from_secs(30);
 /// An idle writer looks for work to compact or delete this often.
 const COMPACT_EVERY: Duration = Duration::from_secs(5);
 
-pub(crate) fn limit_pages(connection: &Connection, options: &Options) -> Result<(), rusqlite::Error> {
-    options.pages_max.map_or(Ok(()), |pages| connection.pragma_update(None, "max_page_count", pages))
-}
-
 pub(crate) struct Writer {
     path: PathBuf,
     options: Options,
@@ -142,7 +138,10 @@ impl Writer {
     /// Runs until stopped; returns whether everything was written and the file closed. `None` if the file cannot be
     /// opened yet.
     pub(crate) fn run(mut self, connection: Option<Connection>) -> bool {
-        let Some(mut connection) = connection.or_else(|| self.start_afresh(file::open)) else { return false };
+        let pages_max = self.options.pages_max;
+        let Some(mut connection) = connection.or_else(|| self.start_afresh(|path| file::open(path, pages_max))) else {
+            return false;
+        };
         loop {
             let opened = Opened::at(&self.path, &connection);
             let next = match self.session(&connection, &opened) {
@@ -156,7 +155,14 @@ impl Writer {
                     self.counters.count_corruption();
                     self.run = None;
                     let fault = self.damage.take().unwrap_or_else(|| "found while running".to_owned());
-                    self.start_afresh(|path| file::renew(path, &fault))
+                    let mut is_replaced = false;
+                    self.start_afresh(|path| {
+                        if !is_replaced {
+                            file::replace(path, &fault, pages_max)?;
+                            is_replaced = true;
+                        }
+                        file::open(path, pages_max)
+                    })
                 }
                 End::Displaced { gone } => {
                     error!(path:% = self.path.display();
@@ -166,7 +172,7 @@ impl Writer {
                         self.run = None;
                     }
                     let mut displaced = Displaced::new(opened, connection);
-                    self.start_afresh(|path| displaced.reopen(path))
+                    self.start_afresh(|path| displaced.reopen(path, pages_max))
                 }
             };
             let Some(next) = next else { return false };
@@ -179,12 +185,7 @@ impl Writer {
         self.awaited.clear();
         self.retry = None;
         loop {
-            let opened = open(&self.path).and_then(|connection| {
-                limit_pages(&connection, &self.options)
-                    .map_err(|source| Error::Open { path: self.path.clone(), source })?;
-                Ok(connection)
-            });
-            match opened {
+            match open(&self.path) {
                 Ok(connection) => {
                     // They go before the batch, which refers to them. Those that were already in it are written twice,
                     // which is harmless.
