@@ -150,12 +150,15 @@ pub(super) fn salvage(from: &Connection, to: &Connection) -> Result<(usize, usiz
     Ok((kv, objects))
 }
 
+/// Device and inode of a file, if it exists.
+pub(crate) type Identity = Option<(u64, u64)>;
+
 /// The identity of the database and its side files when they were opened. If their paths later lead elsewhere, SQLite
 /// does not notice and keeps writing to the old files, so this has to be checked.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// Device and inode of the file with each suffix.
-    files: [Option<(u64, u64)>; SUFFIXES.len()],
+    /// The file with each suffix.
+    files: [Identity; SUFFIXES.len()],
     /// What the file has at least in bytes: its size when it was last looked at, or less if pages were freed by then or
     /// since.
     bytes_min: Cell<u64>,
@@ -183,6 +186,11 @@ impl Opened {
     pub(crate) fn at(path: &Path, connection: &Connection) -> Self {
         let files = SUFFIXES.map(|suffix| identity(&with_suffix(path, suffix)).unwrap_or(None));
         Self { files, bytes_min: Cell::new(size(path).min(bytes_of_pages(connection))) }
+    }
+
+    /// Returns whether this is the database's identity.
+    pub(crate) fn is(&self, file: Identity) -> bool {
+        self.files[0] == file
     }
 
     pub(crate) fn fate(&self, path: &Path) -> Fate {
@@ -259,7 +267,7 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-fn identity(path: &Path) -> Result<Option<(u64, u64)>, io::Error> {
+pub(crate) fn identity(path: &Path) -> Result<Identity, io::Error> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(number(&metadata))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -140,9 +140,10 @@ impl Store {
         std::thread::Builder::new()
             .name("store-check".to_owned())
             .spawn(move || {
+                let file = file::identity(&path).unwrap_or(None);
                 if let Some(fault) = file::damage(&path) {
                     // A writer that has ended leaves it to the next start.
-                    let _ = sender.post(WriterMessage::Damaged { fault });
+                    let _ = sender.post(WriterMessage::Damaged { fault, file });
                 }
             })
             .map(|_| ())

@@ -18,7 +18,7 @@ use super::compaction::Compaction;
 use super::counters::Counters;
 use super::displaced::Displaced;
 use super::error::{Error, is_corruption, is_retryable};
-use super::file::{self, Fate, Opened};
+use super::file::{self, Fate, Identity, Opened};
 use super::losses::Losses;
 use super::prepared::Prepared;
 use super::queue::{WriterMessage, is_sample};
@@ -65,8 +65,10 @@ pub(crate) struct Writer {
     definitions: HashMap<ObjectKey, Box<Record>>,
     losses: Losses,
     warned_dropped_total: u64,
-    /// What an integrity check beside the writer found.
+    /// What is wrong with the file, if that is known.
     damage: Option<String>,
+    /// What an integrity check beside the writer found, and in which file.
+    checked: Option<(Identity, String)>,
     /// Deadline of the shutdown; messages that arrive after it are not waited for.
     stop: Option<Instant>,
     warned: Option<Instant>,
@@ -127,6 +129,7 @@ impl Writer {
             losses: Losses::default(),
             warned_dropped_total: 0,
             damage: None,
+            checked: None,
             stop: None,
             warned: None,
             warned_lost_total: 0,
@@ -245,7 +248,10 @@ impl Writer {
             if stopping.is_none() {
                 self.receive(Some(&mut session));
             }
-            if self.damage.is_some() {
+            if let Some((file, fault)) = self.checked.take()
+                && opened.is(file)
+            {
+                self.damage = Some(fault);
                 return End::Corrupt;
             }
             let now = clock::now();
@@ -328,8 +334,8 @@ impl Writer {
                         self.due = Some(clock::now());
                     }
                 }
-                Ok(WriterMessage::Damaged { fault }) => {
-                    self.damage = Some(fault);
+                Ok(WriterMessage::Damaged { fault, file }) => {
+                    self.checked = Some((file, fault));
                     return;
                 }
                 Ok(WriterMessage::Stop { deadline }) => {
@@ -624,5 +630,33 @@ impl<'c> Session<'c> {
     fn finish(&mut self, run: Option<i64>) -> Result<(), rusqlite::Error> {
         self.prepared.execute(Sql::StopProcessRun, params![run, clock::now_unix_ms()])?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Store;
+    use super::*;
+
+    /// The writer may meet the damage and go on in another file while the check still reads the one of before.
+    #[test]
+    fn a_check_of_the_file_of_before_says_nothing_of_this_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("history.db");
+        let store = Store::start(&path, Options::default()).expect("it starts");
+        let own = file::identity(&path).expect("a file");
+        let report = |file| {
+            let message = WriterMessage::Damaged { fault: "a page is broken".to_owned(), file };
+            store.sender.post(message).expect("the writer runs");
+        };
+        report(own.map(|(device, inode)| (device, inode + 1)));
+        store.write_kv("after", "the report").expect("it is written");
+        assert_eq!(store.stats().corruptions_total, 0);
+        report(own);
+        while store.stats().corruptions_total == 0 {
+            std::thread::yield_now();
+        }
+        assert!(store.stop(Duration::from_secs(120)).complete);
+        assert_ne!(file::identity(&path).expect("a file"), own);
     }
 }
