@@ -9,6 +9,7 @@
 //!                                         samples ──► head ──► blocks of chunks ──► merged blocks
 //! ```
 
+mod age;
 mod block;
 mod chunk;
 mod clock;
