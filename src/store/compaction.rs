@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Transaction, TransactionBehavior, params};
 
+use super::age::AgeClock;
 use super::block::{delete_empty_block, read_chunk, read_value, write_chunks, write_level_one};
 use super::chunk::{ChunkId, Point, SAMPLES_PER_CHUNK, SERIES_MAX, SampleValue, TEXT_BYTES_MAX, as_integer, unpack};
 use super::clock;
@@ -64,6 +65,7 @@ const ROLL_AGE: Duration = Duration::from_secs(6 * 3600);
 
 pub(crate) struct Compaction {
     retention: Retention,
+    age: AgeClock,
     head_rows: i64,
     head_oldest_unix_ms: i64,
     expire_next_unix_ms: i64,
@@ -83,6 +85,7 @@ impl Compaction {
             prepared.get(Sql::HeadStats)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(Self {
             retention,
+            age: AgeClock::new(clock::now_unix_ms(), clock::now()),
             head_rows,
             head_oldest_unix_ms,
             expire_next_unix_ms: 0,
@@ -96,6 +99,7 @@ impl Compaction {
     /// Counts the head again after a failed transaction.
     pub(crate) fn reload(&mut self, prepared: &mut Prepared<'_>) -> Result<(), rusqlite::Error> {
         *self = Self {
+            age: self.age,
             expire_next_unix_ms: self.expire_next_unix_ms,
             expired_at_unix_ms: self.expired_at_unix_ms,
             halvings: self.halvings,
@@ -205,7 +209,8 @@ impl Compaction {
             return Ok(true);
         }
         if now_unix_ms >= self.expire_next_unix_ms || now_unix_ms < self.expired_at_unix_ms {
-            if in_transaction(prepared, |prepared| retention::expire(prepared, &retention, now_unix_ms))? {
+            let aged_unix_ms = self.age.at(now_unix_ms, clock::now());
+            if in_transaction(prepared, |prepared| retention::expire(prepared, &retention, aged_unix_ms))? {
                 return Ok(true);
             }
             self.expired_at_unix_ms = now_unix_ms;
@@ -345,6 +350,32 @@ fn merge_slice(prepared: &mut Prepared<'_>, target: i64, slice: i64) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::schema;
+    use rusqlite::Connection;
+
+    /// A bad answer of a time server must not make the history expire.
+    #[test]
+    fn a_wall_clock_that_is_ahead_for_a_while_deletes_nothing() {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        schema::migrate(&mut connection, schema::version()).expect("migrate");
+        let now = clock::now_unix_ms();
+        for at in [now, now - 40 * 86_400_000] {
+            connection
+                .execute(
+                    "INSERT INTO loss (from_unix_ms, until_unix_ms, samples, others, cause) VALUES (?1, ?1, 0, 0, '')",
+                    [at],
+                )
+                .expect("a row");
+        }
+        let mut prepared = Prepared::new(&connection);
+        let mut compaction = Compaction::load(&mut prepared, Retention::default()).expect("it loads");
+        let mut left = |now| {
+            while compaction.step(&mut prepared, now, &Counters::default()).expect("a slice") {}
+            connection.query_row("SELECT count(*) FROM loss", [], |row| row.get::<_, i64>(0)).expect("a count")
+        };
+        assert_eq!(left(now), 1, "the old one is deleted");
+        assert_eq!(left(now + 200 * 86_400_000), 1);
+    }
 
     #[test]
     fn slices_shrink_on_a_slow_machine_and_grow_again() {

@@ -37,10 +37,15 @@ pub enum Error {
         name: &'static str,
         source: rusqlite::Error,
     },
-    /// A corrupt file could not be moved out of the way.
+    /// A corrupt file, or the write-ahead log of another database, could not be moved out of the way.
     SetAside {
         path: PathBuf,
         source: io::Error,
+    },
+    /// The write-ahead log of before could not be folded into the database that it belongs to.
+    Fold {
+        path: PathBuf,
+        source: rusqlite::Error,
     },
     /// The thread could not be started.
     Spawn {
@@ -98,7 +103,14 @@ impl fmt::Display for Error {
             }
             Self::Views { name, source } => write!(f, "cannot create the view {name}: {source}"),
             Self::SetAside { path, source } => {
-                write!(f, "the database {} is corrupt and cannot be moved away: {source}", path.display())
+                write!(f, "{} is in the way of a new database and cannot be moved: {source}", path.display())
+            }
+            Self::Fold { path, source } => {
+                write!(
+                    f,
+                    "cannot finish with the database that was at {}: {source} (end what reads it)",
+                    path.display()
+                )
             }
             Self::Spawn { source } => write!(f, "cannot start the store's thread: {source}"),
             Self::Read { source } => write!(f, "cannot read the database: {source}"),
@@ -126,6 +138,7 @@ impl std::error::Error for Error {
             Self::Open { source, .. }
             | Self::Migrate { source, .. }
             | Self::Views { source, .. }
+            | Self::Fold { source, .. }
             | Self::Read { source }
             | Self::Write { source }
             | Self::Backup { source, .. } => Some(source),

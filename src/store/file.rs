@@ -1,5 +1,5 @@
-//! Opens the database file: mode, settings, integrity check. Sets a corrupt file aside, and starts a new one if the
-//! file was deleted, renamed or replaced while it was in use.
+//! Opens the database file: mode, settings, integrity check. Sets a corrupt file aside, and knows which files a
+//! connection writes to.
 //!
 //! Owns what must hold before the file is used.
 
@@ -40,41 +40,75 @@ const CHECKED_FIRST_BYTES: u64 = 8 << 20;
 /// Page cache of a reader in KiB.
 const READER_CACHE_KIB: i64 = 1024;
 
-/// Opens `path` for the writer, creating or migrating it as needed. A corrupt file is set aside.
-pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
-    match try_open(path) {
+/// Opens `path` for the writer, creating or migrating it as needed. A corrupt file is replaced. With `pages_max` the
+/// file grows as if the disk were full beyond it.
+pub(crate) fn open(path: &Path, pages_max: Option<u32>) -> Result<Connection, Error> {
+    match try_open(path, pages_max) {
         Err(Error::Open { source, .. } | Error::Migrate { source, .. } | Error::Views { source, .. })
             if is_corruption(&source) =>
         {
-            renew(path, &source.to_string())
+            replace(path, &source.to_string(), pages_max)?;
+            try_open(path, pages_max)
         }
         other => other,
     }
 }
 
-/// Sets a corrupt file aside and starts a new one with the readable part of what is needed: the daemon's own small
-/// state (certificates), and when each living object was last active.
-pub(crate) fn renew(path: &Path, fault: &str) -> Result<Connection, Error> {
-    let aside = set_aside(path)?;
-    error!(path:% = path.display(), aside:% = aside.display(), error = fault;
-        "database is corrupt: set aside, history starts afresh");
-    let connection = try_open(path)?;
-    let had_wal = with_suffix(&aside, "-wal").exists();
-    let saved = open_read_only(&aside).map_or((0, 0), |from| salvage(&from, &connection));
-    if !had_wal {
-        // Reading the corrupt file created them; they are empty.
-        for suffix in ["-wal", "-shm"] {
-            let _ = fs::remove_file(with_suffix(&aside, suffix));
+/// Sets a corrupt file aside, and puts a new one in its place with the readable part of what is needed: the daemon's
+/// own small state (certificates), and when each living object was last active.
+///
+/// The new file is complete before the corrupt one is moved, so that an attempt that fails, as for want of room, leaves
+/// everything as it was for the next one.
+pub(crate) fn replace(path: &Path, fault: &str, pages_max: Option<u32>) -> Result<(), Error> {
+    let (new, aside) = (with_suffix(path, ".new"), name_aside(path));
+    let cause = format!("the database was corrupt ({fault}); what was before is in {}", aside.display());
+    // A process that was killed may have left one.
+    remove(&new);
+    let saved = fill(&new, path, &cause, pages_max).inspect_err(|_| remove(&new))?;
+    // The side files go first, since SQLite would apply them to whichever database is at the path.
+    for (from, to) in SUFFIXES.iter().rev().map(|suffix| (with_suffix(path, suffix), with_suffix(&aside, suffix))) {
+        match fs::rename(&from, to) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::SetAside { path: from, source });
+            }
+            _ => {}
         }
     }
+    fs::rename(&new, path).map_err(|source| Error::Create { path: path.to_owned(), source })?;
+    error!(path:% = path.display(), aside:% = aside.display(), error = fault;
+        "database is corrupt: set aside, history starts afresh");
     info!(kv = saved.0, objects = saved.1; "saved from the corrupt database");
-    let cause = format!("the database was corrupt ({fault}); what was before is in {}", aside.display());
-    record_loss(path, &connection, &cause)?;
-    Ok(connection)
+    Ok(())
+}
+
+/// Makes the file that replaces a corrupt one, and returns what [`salvage`] does.
+fn fill(new: &Path, corrupt: &Path, cause: &str, pages_max: Option<u32>) -> Result<(usize, usize), Error> {
+    let open_error = |source| Error::Open { path: new.to_owned(), source };
+    let connection = try_open(new, pages_max)?;
+    let had_log = with_suffix(corrupt, SUFFIXES[LOG]).exists();
+    let saved = open_read_only(corrupt).map_or(Ok((0, 0)), |from| salvage(&from, &connection)).map_err(open_error)?;
+    if !had_log {
+        // Reading the corrupt file created them; they are empty.
+        for suffix in &SUFFIXES[LOG..] {
+            let _ = fs::remove_file(with_suffix(corrupt, suffix));
+        }
+    }
+    record_loss(new, &connection, cause)?;
+    // Closing it would fold in the log as well, but not report an error.
+    connection.query_row(sql::FOLD, [], |_| Ok(())).map_err(open_error)?;
+    connection.close().map_err(|(_, source)| open_error(source))?;
+    Ok(saved)
+}
+
+/// Removes a database and its side files.
+fn remove(path: &Path) {
+    for suffix in SUFFIXES {
+        let _ = fs::remove_file(with_suffix(path, suffix));
+    }
 }
 
 /// Records in the history why it begins here.
-fn record_loss(path: &Path, connection: &Connection, cause: &str) -> Result<(), Error> {
+pub(super) fn record_loss(path: &Path, connection: &Connection, cause: &str) -> Result<(), Error> {
     let now = clock::now_unix_ms();
     connection
         .execute(sql::Sql::InsertLoss.text(), params![now, now, 0, 0, cause])
@@ -83,42 +117,57 @@ fn record_loss(path: &Path, connection: &Connection, cause: &str) -> Result<(), 
 }
 
 /// Copies row by row as far as the file is readable; returns the number of kv rows and of objects.
-fn salvage(from: &Connection, to: &Connection) -> (usize, usize) {
+///
+/// # Errors
+/// When they cannot be written just now. Nothing was written then.
+pub(super) fn salvage(from: &Connection, to: &Connection) -> Result<(usize, usize), rusqlite::Error> {
     let now = clock::now_unix_ms();
     let copied = |select: sql::Sql, take: &dyn Fn(&rusqlite::Row<'_>) -> Result<(), rusqlite::Error>| {
         let mut count = 0;
-        let Ok(mut statement) = from.prepare(select.text()) else { return 0 };
-        let Ok(mut rows) = statement.query([]) else { return 0 };
+        let Ok(mut statement) = from.prepare(select.text()) else { return Ok(0) };
+        let Ok(mut rows) = statement.query([]) else { return Ok(0) };
         while let Ok(Some(row)) = rows.next() {
-            count += usize::from(take(row).is_ok());
+            match take(row) {
+                Ok(()) => count += 1,
+                Err(error) if is_retryable(&error) => return Err(error),
+                Err(_) => {}
+            }
         }
-        count
+        Ok(count)
     };
+    let transaction = to.unchecked_transaction()?;
     let kv = copied(sql::Sql::SaveKv, &|row| {
         let (name, value): (String, String) = row.try_into()?;
         to.execute(sql::Sql::WriteKv.text(), params![name, value, now]).map(|_| ())
-    });
+    })?;
     let objects = copied(sql::Sql::Restore, &|row| {
         let (group, namespace, name, uid, at): (String, String, String, String, Option<i64>) = row.try_into()?;
         to.execute(sql::Sql::InsertObject.text(), params![group, namespace, name, uid, now])?;
         let id = to.last_insert_rowid();
         at.map_or(Ok(()), |at| to.execute(sql::Sql::UpsertLastActive.text(), params![id, at]).map(|_| ()))
-    });
-    (kv, objects)
+    })?;
+    transaction.commit()?;
+    Ok((kv, objects))
 }
+
+/// Device and inode of a file, if it exists.
+pub(crate) type Identity = Option<(u64, u64)>;
 
 /// The identity of the database and its side files when they were opened. If their paths later lead elsewhere, SQLite
 /// does not notice and keeps writing to the old files, so this has to be checked.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// Device and inode of the file with each suffix.
-    files: [Option<(u64, u64)>; SUFFIXES.len()],
+    /// The file with each suffix.
+    files: [Identity; SUFFIXES.len()],
     /// What the file has at least in bytes: its size when it was last looked at, or less if pages were freed by then or
     /// since.
     bytes_min: Cell<u64>,
 }
 
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+/// Positions of the write-ahead log and of its index, which all connections share, in [`SUFFIXES`].
+const LOG: usize = 1;
+const INDEX: usize = 2;
 
 /// State of the files that a connection writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +186,11 @@ impl Opened {
     pub(crate) fn at(path: &Path, connection: &Connection) -> Self {
         let files = SUFFIXES.map(|suffix| identity(&with_suffix(path, suffix)).unwrap_or(None));
         Self { files, bytes_min: Cell::new(size(path).min(bytes_of_pages(connection))) }
+    }
+
+    /// Returns whether this is the database's identity.
+    pub(crate) fn is(&self, file: Identity) -> bool {
+        self.files[0] == file
     }
 
     pub(crate) fn fate(&self, path: &Path) -> Fate {
@@ -166,15 +220,39 @@ impl Opened {
         self.bytes_min.set(self.bytes_min.get().min(bytes_of_pages(connection)));
     }
 
-    /// Removes the log and its index if they are still the opened ones, because SQLite would apply them to whichever
-    /// database is at the path. Processes that have them open keep them.
-    fn remove_side_files(&self, path: &Path) {
-        for (suffix, opened) in SUFFIXES.iter().zip(self.files).skip(1) {
-            let side = with_suffix(path, suffix);
-            if opened.is_some() && identity(&side).is_ok_and(|found| found == opened) {
-                let _ = fs::remove_file(side);
-            }
+    /// Returns whether the log is still at its path.
+    pub(crate) fn has_log(&self, path: &Path) -> bool {
+        self.is_at(path, LOG)
+    }
+
+    /// Renames the log if it is still at its path, and returns its new path.
+    pub(crate) fn move_log_aside(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+        if !self.has_log(path) {
+            return Ok(None);
         }
+        let log = with_suffix(path, SUFFIXES[LOG]);
+        let aside = with_suffix(&log, &format!(".displaced-{}", clock::now_unix_ms() / 1000));
+        fs::rename(&log, &aside).map_err(|source| Error::SetAside { path: log, source })?;
+        Ok(Some(aside))
+    }
+
+    /// Removes the log's index if it is still at its path. Processes that have it open keep it.
+    pub(crate) fn remove_index(&self, path: &Path) {
+        if self.is_at(path, INDEX) {
+            let _ = fs::remove_file(with_suffix(path, SUFFIXES[INDEX]));
+        }
+    }
+
+    /// Returns whether this process has the log's index open, which it may have without a name.
+    pub(crate) fn is_index_in_use(&self) -> bool {
+        let Ok(open) = fs::read_dir("/proc/self/fd") else { return false };
+        let mut found = open.flatten().filter_map(|file| fs::metadata(file.path()).ok());
+        self.files[INDEX].is_some_and(|index| found.any(|file| number(&file) == index))
+    }
+
+    fn is_at(&self, path: &Path, which: usize) -> bool {
+        let opened = self.files[which];
+        opened.is_some() && identity(&with_suffix(path, SUFFIXES[which])).is_ok_and(|found| found == opened)
     }
 }
 
@@ -189,7 +267,7 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-fn identity(path: &Path) -> Result<Option<(u64, u64)>, io::Error> {
+pub(crate) fn identity(path: &Path) -> Result<Identity, io::Error> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(number(&metadata))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -197,33 +275,8 @@ fn identity(path: &Path) -> Result<Option<(u64, u64)>, io::Error> {
     }
 }
 
-/// Opens what is at `path` now, or a new file, to replace the one that `old` writes to, and copies the readable part of
-/// what must survive. On failure, `old` usually stays for the next attempt.
-pub(crate) fn reopen(path: &Path, opened: &Opened, old: &mut Option<Connection>) -> Result<Connection, Error> {
-    let fate = opened.fate(path);
-    if let Some(old) = old {
-        // The log is folded into the database that it belongs to, which may only have been renamed.
-        let _ = old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-    }
-    if fate != Fate::Gone {
-        // Within a process, SQLite shares one log among the connections to a file, so the old one must be closed first.
-        *old = None;
-    }
-    opened.remove_side_files(path);
-    let connection = open(path)?;
-    if let Some(old) = old.take() {
-        let saved = salvage(&old, &connection);
-        info!(kv = saved.0, objects = saved.1; "copied from the database of before");
-    }
-    let what = if fate == Fate::Gone { "the database" } else { "the write-ahead log of the database" };
-    let cause =
-        format!("{what} was deleted, renamed or replaced while it was in use; some of what was before is missing");
-    record_loss(path, &connection, &cause)?;
-    Ok(connection)
-}
-
-/// Moves the file and its side files to `<file>.corrupt-<unix seconds>`.
-fn set_aside(path: &Path) -> Result<PathBuf, Error> {
+/// Returns `<file>.corrupt-<unix seconds>`.
+fn name_aside(path: &Path) -> PathBuf {
     let seconds = clock::now_unix_ms() / 1000;
     let mut aside = with_suffix(path, &format!(".corrupt-{seconds}"));
     // Keeps both if this happens twice within a second.
@@ -233,15 +286,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, Error> {
         }
         aside = with_suffix(path, &format!(".corrupt-{seconds}-{n}"));
     }
-    for suffix in SUFFIXES {
-        match fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix)) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::SetAside { path: path.to_owned(), source });
-            }
-            _ => {}
-        }
-    }
-    Ok(aside)
+    aside
 }
 
 /// Returns `path` with text appended to its last component.
@@ -251,7 +296,7 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn try_open(path: &Path) -> Result<Connection, Error> {
+fn try_open(path: &Path, pages_max: Option<u32>) -> Result<Connection, Error> {
     let bytes = create_private(path)?;
     let open_error = |source| Error::Open { path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -266,6 +311,9 @@ fn try_open(path: &Path) -> Result<Connection, Error> {
         Fault::Sqlite(source) => open_error(source),
         Fault::Setting(error) => error,
     })?;
+    if let Some(pages) = pages_max {
+        connection.pragma_update(None, "max_page_count", pages).map_err(open_error)?;
+    }
     if bytes > 0 && bytes <= CHECKED_FIRST_BYTES {
         check(&mut connection).map_err(open_error)?;
     }
@@ -413,12 +461,52 @@ pub(crate) fn check(connection: &mut Connection) -> Result<(), rusqlite::Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Options, Store};
+
+    /// Its certificates and last activities must not be lost because there is no room for another file just now.
+    #[test]
+    fn a_corrupt_file_stays_until_there_is_room_for_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("history.db");
+        let connection = open(&path, None).expect("it opens");
+        connection.execute("INSERT INTO kv VALUES ('ca', 'certificate', 1)", []).expect("a row");
+        let page: u32 = connection
+            .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'decision'", [], |row| row.get(0))
+            .expect("a page");
+        connection.close().expect("it closes");
+        let mut bytes = fs::read(&path).expect("a file");
+        let damaged = usize::try_from(page - 1).expect("a number") * 4096;
+        bytes[damaged..damaged + 200].fill(0xA5);
+        fs::write(&path, &bytes).expect("it is damaged");
+        let others = || {
+            let names =
+                fs::read_dir(folder.path()).expect("the folder").map(|entry| entry.expect("a file").file_name());
+            let mut names: Vec<_> = names.map(|name| name.into_string().expect("a name")).collect();
+            names.retain(|name| !matches!(name.as_str(), "history.db" | "history.db-wal" | "history.db-shm"));
+            names
+        };
+        let full = Options { pages_max: Some(10), ..Options::default() };
+        for _ in 0..2 {
+            // Scaling does not wait for it.
+            let store = Store::start(&path, full.clone()).expect("it starts");
+            while store.stats().failed_flushes_total < 3 {
+                std::thread::yield_now();
+            }
+            assert!(!store.stop(Duration::ZERO).complete);
+            assert_eq!((others(), size(&path)), (Vec::new(), bytes.len() as u64));
+        }
+        let store = Store::start(&path, Options::default()).expect("it starts");
+        assert_eq!(store.read_kv("ca").expect("a value").as_deref(), Some("certificate"));
+        assert!(store.stop(Duration::from_secs(120)).complete);
+        let others = others();
+        assert!(others.len() == 1 && others[0].starts_with("history.db.corrupt-"), "{others:?}");
+    }
 
     #[test]
     fn a_file_that_sqlite_shortens_is_not_cut() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("history.db");
-        let connection = open(&path).expect("it opens");
+        let connection = open(&path, None).expect("it opens");
         let fold = || connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("it is folded in");
         let opened = Opened::at(&path, &connection);
         let row = "INSERT INTO kv VALUES ('large', hex(zeroblob(200000)), 1)";

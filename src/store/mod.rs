@@ -9,11 +9,13 @@
 //!                                         samples ──► head ──► blocks of chunks ──► merged blocks
 //! ```
 
+mod age;
 mod block;
 mod chunk;
 mod clock;
 mod compaction;
 mod counters;
+mod displaced;
 mod error;
 mod file;
 pub mod health;
@@ -110,12 +112,8 @@ impl Store {
     /// # Errors
     /// When the file cannot be used at all: the directory is not writable, or a newer version wrote it.
     pub fn start(path: &Path, options: Options) -> Result<Self, Error> {
-        let connection = match file::open(path) {
-            Ok(connection) => {
-                let limited = writer::limit_pages(&connection, &options);
-                limited.map_err(|source| Error::Open { path: path.to_owned(), source })?;
-                Some(connection)
-            }
+        let connection = match file::open(path, options.pages_max) {
+            Ok(connection) => Some(connection),
             Err(error) if file::is_unwritable_for_now(path, &error) => None,
             Err(error) => return Err(error),
         };
@@ -143,9 +141,10 @@ impl Store {
         std::thread::Builder::new()
             .name("store-check".to_owned())
             .spawn(move || {
+                let file = file::identity(&path).unwrap_or(None);
                 if let Some(fault) = file::damage(&path) {
                     // A writer that has ended leaves it to the next start.
-                    let _ = sender.post(WriterMessage::Damaged { fault });
+                    let _ = sender.post(WriterMessage::Damaged { fault, file });
                 }
             })
             .map(|_| ())

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::counters::{Counters, Stats};
 use super::error::Error;
+use super::file::Identity;
 use crate::scaling::event::Record;
 
 pub(crate) enum WriterMessage {
@@ -25,6 +26,8 @@ pub(crate) enum WriterMessage {
     /// An integrity check beside the writer found damage.
     Damaged {
         fault: String,
+        /// The file that was checked, which may no longer be the writer's.
+        file: Identity,
     },
     Stop {
         deadline: Instant,

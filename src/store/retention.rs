@@ -50,7 +50,7 @@ impl Default for Retention {
     }
 }
 
-/// Deletes one slice of what is expired; returns true if there may be more.
+/// Deletes one slice of what is expired by the time of [`super::age`]; returns true if there may be more.
 pub(crate) fn expire(
     prepared: &mut Prepared<'_>,
     retention: &Retention,

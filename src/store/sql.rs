@@ -51,6 +51,9 @@ pub(crate) const RUNS_LOST: &str = "SELECT count(*) FROM process_run WHERE state
 pub(crate) const LAST_LOSS: &str = "SELECT until_unix_ms, samples + others, cause FROM loss WHERE until_unix_ms > ?1 \
      ORDER BY until_unix_ms DESC, id DESC LIMIT 1";
 
+/// Copies the write-ahead log into the database and empties it, as far as readers allow.
+pub(crate) const FOLD: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
 /// Begins reading a snapshot.
 pub(crate) const TOUCH: &str = "SELECT count(*) FROM sqlite_schema";
 

@@ -16,8 +16,9 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::chunk::Point;
 use super::compaction::Compaction;
 use super::counters::Counters;
+use super::displaced::Displaced;
 use super::error::{Error, is_corruption, is_retryable};
-use super::file::{self, Fate, Opened};
+use super::file::{self, Fate, Identity, Opened};
 use super::losses::Losses;
 use super::prepared::Prepared;
 use super::queue::{WriterMessage, is_sample};
@@ -49,10 +50,6 @@ const WARN_EVERY: Duration = Duration::from_secs(30);
 /// An idle writer looks for work to compact or delete this often.
 const COMPACT_EVERY: Duration = Duration::from_secs(5);
 
-pub(crate) fn limit_pages(connection: &Connection, options: &Options) -> Result<(), rusqlite::Error> {
-    options.pages_max.map_or(Ok(()), |pages| connection.pragma_update(None, "max_page_count", pages))
-}
-
 pub(crate) struct Writer {
     path: PathBuf,
     options: Options,
@@ -68,8 +65,10 @@ pub(crate) struct Writer {
     definitions: HashMap<ObjectKey, Box<Record>>,
     losses: Losses,
     warned_dropped_total: u64,
-    /// What an integrity check beside the writer found.
+    /// What is wrong with the file, if that is known.
     damage: Option<String>,
+    /// What an integrity check beside the writer found, and in which file.
+    checked: Option<(Identity, String)>,
     /// Deadline of the shutdown; messages that arrive after it are not waited for.
     stop: Option<Instant>,
     warned: Option<Instant>,
@@ -130,6 +129,7 @@ impl Writer {
             losses: Losses::default(),
             warned_dropped_total: 0,
             damage: None,
+            checked: None,
             stop: None,
             warned: None,
             warned_lost_total: 0,
@@ -141,7 +141,10 @@ impl Writer {
     /// Runs until stopped; returns whether everything was written and the file closed. `None` if the file cannot be
     /// opened yet.
     pub(crate) fn run(mut self, connection: Option<Connection>) -> bool {
-        let Some(mut connection) = connection.or_else(|| self.start_afresh(file::open)) else { return false };
+        let pages_max = self.options.pages_max;
+        let Some(mut connection) = connection.or_else(|| self.start_afresh(|path| file::open(path, pages_max))) else {
+            return false;
+        };
         loop {
             let opened = Opened::at(&self.path, &connection);
             let next = match self.session(&connection, &opened) {
@@ -155,7 +158,14 @@ impl Writer {
                     self.counters.count_corruption();
                     self.run = None;
                     let fault = self.damage.take().unwrap_or_else(|| "found while running".to_owned());
-                    self.start_afresh(|path| file::renew(path, &fault))
+                    let mut is_replaced = false;
+                    self.start_afresh(|path| {
+                        if !is_replaced {
+                            file::replace(path, &fault, pages_max)?;
+                            is_replaced = true;
+                        }
+                        file::open(path, pages_max)
+                    })
                 }
                 End::Displaced { gone } => {
                     error!(path:% = self.path.display();
@@ -164,8 +174,8 @@ impl Writer {
                     if gone {
                         self.run = None;
                     }
-                    let mut old = Some(connection);
-                    self.start_afresh(|path| file::reopen(path, &opened, &mut old))
+                    let mut displaced = Displaced::new(opened, connection);
+                    self.start_afresh(|path| displaced.reopen(path, pages_max))
                 }
             };
             let Some(next) = next else { return false };
@@ -176,13 +186,9 @@ impl Writer {
     /// Retries until another file can be opened; returns `None` if stopped before.
     fn start_afresh(&mut self, mut open: impl FnMut(&Path) -> Result<Connection, Error>) -> Option<Connection> {
         self.awaited.clear();
+        self.retry = None;
         loop {
-            let opened = open(&self.path).and_then(|connection| {
-                limit_pages(&connection, &self.options)
-                    .map_err(|source| Error::Open { path: self.path.clone(), source })?;
-                Ok(connection)
-            });
-            match opened {
+            match open(&self.path) {
                 Ok(connection) => {
                     // They go before the batch, which refers to them. Those that were already in it are written twice,
                     // which is harmless.
@@ -202,12 +208,17 @@ impl Writer {
                         error!(error:% = error; "no database can be opened: trying again");
                     }
                     self.counters.fail(&error);
-                    self.retry = Some(RETRY_LAST);
-                    self.due = Some(now + RETRY_LAST);
-                    self.receive(None);
-                    if self.stop.is_some() {
-                        self.lose_batch();
-                        return None;
+                    let next = self.try_again();
+                    if self.stop.is_none() {
+                        self.receive(None);
+                    }
+                    if let Some(deadline) = self.stop {
+                        let left = deadline.saturating_duration_since(clock::now());
+                        if left.is_zero() {
+                            self.lose_batch();
+                            return None;
+                        }
+                        pause(next.min(left));
                     }
                 }
             }
@@ -237,7 +248,10 @@ impl Writer {
             if stopping.is_none() {
                 self.receive(Some(&mut session));
             }
-            if self.damage.is_some() {
+            if let Some((file, fault)) = self.checked.take()
+                && opened.is(file)
+            {
+                self.damage = Some(fault);
                 return End::Corrupt;
             }
             let now = clock::now();
@@ -320,8 +334,8 @@ impl Writer {
                         self.due = Some(clock::now());
                     }
                 }
-                Ok(WriterMessage::Damaged { fault }) => {
-                    self.damage = Some(fault);
+                Ok(WriterMessage::Damaged { fault, file }) => {
+                    self.checked = Some((file, fault));
                     return;
                 }
                 Ok(WriterMessage::Stop { deadline }) => {
@@ -444,9 +458,15 @@ impl Writer {
         self.losses.begin(error);
         self.awaited.clear();
         self.warn("history not written: trying again", error);
+        self.try_again();
+    }
+
+    /// Makes the batch due after a pause longer than the last, and returns the pause.
+    fn try_again(&mut self) -> Duration {
         let pause = self.retry.map_or(RETRY_FIRST, |pause| (pause * 2).min(RETRY_LAST));
         self.retry = Some(pause);
         self.due = Some(clock::now() + pause);
+        pause
     }
 
     fn warn(&mut self, what: &'static str, error: &rusqlite::Error) {
@@ -502,7 +522,7 @@ impl Writer {
 
     fn close(&self, connection: Connection) -> bool {
         // Busy if a reader is still connected: the WAL then stays, which loses nothing.
-        let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        let folded = connection.query_row(super::sql::FOLD, [], |row| row.get::<_, i64>(0));
         debug!(path:% = self.path.display(), busy = folded.unwrap_or(1); "database closed");
         connection.close().is_ok()
     }
@@ -610,5 +630,33 @@ impl<'c> Session<'c> {
     fn finish(&mut self, run: Option<i64>) -> Result<(), rusqlite::Error> {
         self.prepared.execute(Sql::StopProcessRun, params![run, clock::now_unix_ms()])?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Store;
+    use super::*;
+
+    /// The writer may meet the damage and go on in another file while the check still reads the one of before.
+    #[test]
+    fn a_check_of_the_file_of_before_says_nothing_of_this_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("history.db");
+        let store = Store::start(&path, Options::default()).expect("it starts");
+        let own = file::identity(&path).expect("a file");
+        let report = |file| {
+            let message = WriterMessage::Damaged { fault: "a page is broken".to_owned(), file };
+            store.sender.post(message).expect("the writer runs");
+        };
+        report(own.map(|(device, inode)| (device, inode + 1)));
+        store.write_kv("after", "the report").expect("it is written");
+        assert_eq!(store.stats().corruptions_total, 0);
+        report(own);
+        while store.stats().corruptions_total == 0 {
+            std::thread::yield_now();
+        }
+        assert!(store.stop(Duration::from_secs(120)).complete);
+        assert_ne!(file::identity(&path).expect("a file"), own);
     }
 }

@@ -123,6 +123,63 @@ fn a_deleted_log_costs_nothing_that_was_committed() {
     }
 }
 
+/// Begins a read that keeps SQLite from folding in what is committed after it: 300 more samples.
+fn read_while_written(place: &Place, store: &Store) -> Connection {
+    let reader = place.open();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM sample_head").unwrap();
+    for i in 0..3 {
+        let at = START + 1_000 * (i + 1);
+        store.send((0..100).map(|j| sample(at + j, &web(), Answer::Value(10.0 + (100 * i + j) as f64))).collect());
+        store.flush().unwrap();
+    }
+    reader
+}
+
+/// Ends the read once the store has tried to go on.
+fn end_read(store: &Store, reader: Connection) {
+    store.send(vec![sample(START + 4_000, &web(), Answer::Value(1.5))]);
+    wait_for("the store to see it", || store.stats().displacements_total == 1);
+    wait_for("a try", || store.stats().failed_flushes_total > 0 || store.flush().is_ok());
+    drop(reader);
+}
+
+/// SQLite cannot fold in the log while it is read, and the log is all that has these samples.
+#[test]
+fn a_renamed_file_that_is_being_read_keeps_what_it_has() {
+    let place = Place::new();
+    let store = begin(&place);
+    let reader = read_while_written(&place, &store);
+    let moved = place.folder().join("moved.db");
+    fs::rename(place.path(), &moved).unwrap();
+    end_read(&store, reader);
+    goes_on(&place, &store);
+    is_whole(&place, store, "the database");
+    assert_eq!(values(&place.path()), ["1.5", "2"]);
+    let connection = Connection::open(&moved).unwrap();
+    assert_eq!(rows(&connection, "SELECT count(*), max(value) FROM v_sample"), ["301|309"]);
+    assert_eq!(rows(&connection, "PRAGMA integrity_check"), ["ok"]);
+    assert_eq!(fs::read_dir(place.folder()).unwrap().filter(|entry| is_log_aside(entry)).count(), 0);
+}
+
+fn is_log_aside(entry: &Result<fs::DirEntry, std::io::Error>) -> bool {
+    entry.as_ref().unwrap().file_name().to_string_lossy().contains(".displaced-")
+}
+
+#[test]
+fn a_log_that_is_deleted_while_it_is_read_costs_nothing_that_was_committed() {
+    for suffix in ["-wal", "-shm"] {
+        let place = Place::new();
+        let store = begin(&place);
+        let reader = read_while_written(&place, &store);
+        fs::remove_file(format!("{}{suffix}", place.path().display())).unwrap();
+        end_read(&store, reader);
+        goes_on(&place, &store);
+        is_whole(&place, store, "the write-ahead log of the database");
+        let connection = place.open();
+        assert_eq!(rows(&connection, "SELECT count(*), max(value) FROM v_sample"), ["303|309"], "{suffix}");
+    }
+}
+
 /// While the folder is missing records wait, and none is lost.
 #[test]
 fn a_folder_that_comes_back_is_written_to() {

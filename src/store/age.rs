@@ -1,0 +1,79 @@
+//! The time that ages are measured by when rows are deleted.
+//!
+//! A wall clock that is months ahead for a minute, because of a bad answer of a time server, would make all of the
+//! history expire. Deleting it some hours late costs nothing but space, of which the size cap is the limit.
+
+use std::time::{Duration, Instant};
+
+use super::rows::millis;
+
+/// A wall clock that is no more than this ahead of what it should show is believed at once.
+const AHEAD_MAX: Duration = Duration::from_hours(1);
+
+/// A wall clock that is further ahead is believed after this time without another step.
+const BELIEVED_AFTER: Duration = Duration::from_hours(6);
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AgeClock {
+    begun: Instant,
+    /// What the believed time has more than the monotonic clock since `begun`.
+    believed_ms: i64,
+    /// The same of a wall clock that is too far ahead, and when it was first seen there.
+    ahead: Option<(i64, Instant)>,
+}
+
+impl AgeClock {
+    /// Believes the wall clock's time.
+    pub(crate) fn new(wall_unix_ms: i64, now: Instant) -> Self {
+        Self { begun: now, believed_ms: wall_unix_ms, ahead: None }
+    }
+
+    /// Returns the time, in milliseconds since 1970, which is never later than the wall clock's.
+    pub(crate) fn at(&mut self, wall_unix_ms: i64, now: Instant) -> i64 {
+        let elapsed_ms = millis(now.duration_since(self.begun));
+        let shown_ms = wall_unix_ms.saturating_sub(elapsed_ms);
+        if shown_ms <= self.believed_ms.saturating_add(millis(AHEAD_MAX)) {
+            (self.believed_ms, self.ahead) = (shown_ms, None);
+        } else {
+            let is_same = |seen: i64| shown_ms.abs_diff(seen) <= millis(AHEAD_MAX).unsigned_abs();
+            match self.ahead {
+                Some((seen_ms, since)) if is_same(seen_ms) => {
+                    if now.duration_since(since) >= BELIEVED_AFTER {
+                        (self.believed_ms, self.ahead) = (shown_ms, None);
+                    }
+                }
+                _ => self.ahead = Some((shown_ms, now)),
+            }
+        }
+        self.believed_ms.saturating_add(elapsed_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock;
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+    const START: i64 = 1_767_225_600_000;
+
+    #[test]
+    fn a_step_forward_counts_once_it_has_lasted() {
+        let begun = clock::now();
+        // Hours on the monotonic clock, hours by which the wall clock is ahead of it, and those that are believed.
+        for steps in [
+            [(1, 2_000, 0), (2, 0, 0), (8, 2_000, 0), (9, 0, 0)].as_slice(),
+            &[(1, 2_000, 0), (6, 2_000, 0), (7, 2_000, 2_000), (8, 2_000, 2_000)],
+            // Another step begins anew, a small one and any backward count at once.
+            &[(1, 2_000, 0), (6, 3_000, 0), (7, 3_000, 0), (12, 3_000, 3_000)],
+            &[(1, 1, 1), (2, 2, 2), (3, -50, -50), (4, 0, -50), (10, 0, 0)],
+        ] {
+            let mut clock = AgeClock::new(START, begun);
+            for (hours, ahead, believed) in steps {
+                let now = begun + Duration::from_hours(u64::try_from(*hours).expect("hours"));
+                let at = START + hours * HOUR;
+                assert_eq!(clock.at(at + ahead * HOUR, now), at + believed * HOUR, "{steps:?}, {hours} h");
+            }
+        }
+    }
+}
