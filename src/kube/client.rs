@@ -57,8 +57,8 @@ const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const ERROR_BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// If the server asks for a longer pause than this, the error is returned, so that the caller can do something else
-/// meanwhile.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+/// meanwhile. A watch, which has nothing else to do, asks again after this time.
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 /// Threads that resolve the name of the API server, or of its proxy.
 const NAME_THREADS: usize = 2;
