@@ -49,6 +49,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Attempts to read and write `/scale` while only its resource version changes and not its replica count.
 const SCALE_TRIES: usize = 5;
 
+/// If the API server asks for a longer pause before a write is repeated, it is asked again after this time nevertheless: a
+/// proxy may ask for a day.
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
+
 /// How long a write waits for its decision's commit, which takes a few ms; twice the store writer's longest slice.
 const COMMIT_LIMIT: Duration = Duration::from_millis(100);
 
@@ -525,7 +529,7 @@ fn write_error(error: &Error) -> WriteError {
     WriteError {
         kind,
         message: in_its_words(error),
-        retry_after: error.retry_after(),
+        retry_after: error.retry_after().map(|wait| wait.min(RETRY_AFTER_MAX)),
     }
 }
 
@@ -676,6 +680,7 @@ mod tests {
 
     use super::*;
     use crate::kube::config::ClusterConfig;
+    use crate::kube::error::Status;
 
     /// What becomes of a write of the replicas.
     #[derive(Clone, Copy)]
@@ -758,6 +763,14 @@ mod tests {
         let gvkr = crate::scaling::world::watched_workloads()[0].clone();
         let target = ScaleTarget { gvkr: Arc::new(gvkr), name: "web".to_owned() };
         writer.scale("shop", &target, 0, 1).map(drop).map_err(|error| error.kind)
+    }
+
+    #[test]
+    fn a_write_is_put_off_for_a_minute_at_most() {
+        let asks = |seconds| Status::parse(429, Some(Duration::from_secs(seconds)), b"").into();
+        for (asked, expected) in [(7, 7), (60, 60), (86_400, 60)] {
+            assert_eq!(write_error(&asks(asked)).retry_after, Some(Duration::from_secs(expected)));
+        }
     }
 
     #[test]
