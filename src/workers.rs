@@ -80,8 +80,17 @@ impl Workers {
 }
 
 /// Calls `one` with each of the items, so many at the same time, and returns the results in any order. Blocks; the calling
-/// thread does its share.
+/// thread does its share, and that of threads that the system does not grant.
 pub fn each<I: Sync, T: Send>(items: &[I], at_once: usize, one: &(impl Fn(&I) -> T + Sync)) -> Vec<T> {
+    each_on(thread::Builder::new, items, at_once, one)
+}
+
+fn each_on<I: Sync, T: Send>(
+    thread: impl Fn() -> thread::Builder,
+    items: &[I],
+    at_once: usize,
+    one: &(impl Fn(&I) -> T + Sync),
+) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut results = Vec::new();
@@ -91,7 +100,8 @@ pub fn each<I: Sync, T: Send>(items: &[I], at_once: usize, one: &(impl Fn(&I) ->
         results
     };
     thread::scope(|scope| {
-        let others: Vec<_> = (1..at_once.min(items.len())).map(|_| scope.spawn(work)).collect();
+        let start = |_| thread().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..at_once.min(items.len())).map_while(start).collect();
         let mut results = work();
         results.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
         results
@@ -153,6 +163,17 @@ mod tests {
         }
         assert_eq!(workers.threads(), POOL.threads_max);
         drop(release);
+    }
+
+    #[test]
+    fn what_no_thread_can_be_started_for_is_done_nevertheless() {
+        let items: Vec<u32> = (0..100).collect();
+        // No address space has room for such a stack.
+        for thread in [thread::Builder::new, || thread::Builder::new().stack_size(1 << 60)] {
+            let mut results = each_on(thread, &items, 8, &|item| item + 1);
+            results.sort_unstable();
+            assert_eq!(results, (1..=100).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -49,6 +49,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Attempts to read and write `/scale` while only its resource version changes and not its replica count.
 const SCALE_TRIES: usize = 5;
 
+/// If the API server asks for a longer pause before a write is repeated, it is asked again after this time nevertheless: a
+/// proxy may ask for a day.
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
+
 /// How long a write waits for its decision's commit, which takes a few ms; twice the store writer's longest slice.
 const COMMIT_LIMIT: Duration = Duration::from_millis(100);
 
@@ -375,6 +379,8 @@ impl Writer {
             failed
         };
         let mut tries = 0;
+        // The answer to a write was lost, so that it may have been carried out.
+        let mut is_unanswered = false;
         loop {
             let request =
                 resource.get_subresource(Some(namespace), &target.name, "scale").map_err(|e| failed(e.into()))?;
@@ -384,6 +390,9 @@ impl Writer {
                 message: error.0,
                 retry_after: None,
             })?;
+            if is_unanswered && scale.workload.replicas == to {
+                return Ok(WriteOk::Done);
+            }
             if scale.workload.replicas != from {
                 return Err(WriteError {
                     kind: WriteErrorKind::Conflict,
@@ -395,12 +404,14 @@ impl Writer {
             let request = resource
                 .replace_subresource(Some(namespace), &target.name, "scale", body)
                 .map_err(|e| failed(e.into()))?
-                .with_query("fieldManager", FIELD_MANAGER);
+                .with_query("fieldManager", FIELD_MANAGER)
+                .once();
             tries += 1;
             match self.send(&request) {
                 Ok(_) => return Ok(WriteOk::Done),
                 // Only the resource version changed, as it does with every status update of a busy target.
                 Err(error) if error.is_conflict() && tries < SCALE_TRIES => {}
+                Err(Error::Io { .. } | Error::Timeout { .. }) if !is_unanswered => is_unanswered = true,
                 Err(error) => return Err(failed(error)),
             }
         }
@@ -515,7 +526,11 @@ fn write_error(error: &Error) -> WriteError {
     } else {
         WriteErrorKind::Transient
     };
-    WriteError { kind, message: in_its_words(error), retry_after: error.retry_after() }
+    WriteError {
+        kind,
+        message: in_its_words(error),
+        retry_after: error.retry_after().map(|wait| wait.min(RETRY_AFTER_MAX)),
+    }
 }
 
 /// Returns a message that names the missing right to scale this kind, and the manifest that grants it.
@@ -655,5 +670,120 @@ impl Pod {
     fn is_ready(&self) -> bool {
         let ready = |condition: &PodCondition| condition.kind == "Ready" && condition.status == "True";
         self.status.phase == "Running" && self.status.conditions.iter().any(ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::kube::config::ClusterConfig;
+    use crate::kube::error::Status;
+
+    /// What becomes of a write of the replicas.
+    #[derive(Clone, Copy)]
+    enum Fate {
+        Answered,
+        /// It is carried out, but its answer is lost.
+        Unanswered,
+        /// It is lost itself.
+        Unheard,
+        /// Somebody else sets so many replicas just before.
+        Overtaken(u32),
+    }
+
+    /// Reads a request; returns its body, which only a write has.
+    fn read(stream: &TcpStream) -> Vec<u8> {
+        let mut reader = BufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        body
+    }
+
+    /// Has the replicas of one Deployment, and carries out a write of them if they have not changed since they were read.
+    fn serve(listener: &TcpListener, mut replicas: u32, mut fates: impl Iterator<Item = Fate>) {
+        let mut version = 1;
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let body = read(&stream);
+            let fate = if body.is_empty() { Fate::Answered } else { fates.next().unwrap() };
+            if let Fate::Overtaken(others) = fate {
+                (replicas, version) = (others, version + 1);
+            }
+            let wanted: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            let is_current = wanted["metadata"]["resourceVersion"].as_str() == Some(version.to_string().as_str());
+            if is_current && !matches!(fate, Fate::Unheard) {
+                (replicas, version) = (wanted["spec"]["replicas"].as_u64().unwrap().try_into().unwrap(), version + 1);
+            }
+            let (code, body) = if body.is_empty() || is_current {
+                let metadata = json!({ "namespace": "shop", "name": "web", "resourceVersion": version.to_string() });
+                (200, json!({ "metadata": metadata, "spec": { "replicas": replicas } }).to_string())
+            } else {
+                (409, json!({ "kind": "Status", "code": 409, "reason": "Conflict" }).to_string())
+            };
+            if !matches!(fate, Fate::Unanswered | Fate::Unheard) {
+                let head = format!("HTTP/1.1 {code} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                stream.write_all((head + &body).as_bytes()).unwrap();
+            }
+        }
+    }
+
+    /// Scales a target of so many replicas from 0 to 1.
+    fn scaled(replicas: u32, fates: &'static [Fate]) -> Result<(), WriteErrorKind> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kubeconfig");
+        let text = format!(
+            "current-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
+             clusters: [{{name: k, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: u, user: {{}}}}]\n",
+            listener.local_addr().unwrap()
+        );
+        std::fs::write(&path, text).unwrap();
+        std::thread::spawn(move || serve(&listener, replicas, fates.iter().copied()));
+        let writer = Writer {
+            client: Client::new(ClusterConfig::from_kubeconfig(&path).unwrap()),
+            fence: Arc::new(Fence::open()),
+            authentications: None,
+            discovery: Discovery::default(),
+            activity: Arc::default(),
+        };
+        let gvkr = crate::scaling::world::watched_workloads()[0].clone();
+        let target = ScaleTarget { gvkr: Arc::new(gvkr), name: "web".to_owned() };
+        writer.scale("shop", &target, 0, 1).map(drop).map_err(|error| error.kind)
+    }
+
+    #[test]
+    fn a_write_is_put_off_for_a_minute_at_most() {
+        let asks = |seconds| Status::parse(429, Some(Duration::from_secs(seconds)), b"").into();
+        for (asked, expected) in [(7, 7), (60, 60), (86_400, 60)] {
+            assert_eq!(write_error(&asks(asked)).retry_after, Some(Duration::from_secs(expected)));
+        }
+    }
+
+    #[test]
+    fn a_scale_write_whose_answer_is_lost_is_looked_at() {
+        assert_eq!(scaled(0, &[Fate::Answered]), Ok(()));
+        assert_eq!(scaled(0, &[Fate::Unanswered]), Ok(()));
+        assert_eq!(scaled(0, &[Fate::Unheard, Fate::Answered]), Ok(()));
+        assert_eq!(scaled(0, &[Fate::Unheard, Fate::Unheard]), Err(WriteErrorKind::Transient));
+        // Another's replicas are not ours, even if they are as many.
+        assert_eq!(scaled(1, &[]), Err(WriteErrorKind::Conflict));
+        assert_eq!(scaled(0, &[Fate::Overtaken(1)]), Err(WriteErrorKind::Conflict));
+        assert_eq!(scaled(0, &[Fate::Unheard, Fate::Overtaken(5)]), Err(WriteErrorKind::Conflict));
+        // Only another part of it has changed.
+        assert_eq!(scaled(0, &[Fate::Overtaken(0), Fate::Answered]), Ok(()));
     }
 }

@@ -57,8 +57,8 @@ const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const ERROR_BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// If the server asks for a longer pause than this, the error is returned, so that the caller can do something else
-/// meanwhile.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+/// meanwhile. A watch, which has nothing else to do, asks again after this time.
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 /// Threads that resolve the name of the API server, or of its proxy.
 const NAME_THREADS: usize = 2;
@@ -127,10 +127,10 @@ impl Client {
         self.send_in(&self.inner.requests, request)
     }
 
-    /// Sends a request once, with a time limit, for callers that repeat it anyway.
+    /// Sends a request once, with a time limit, for callers that repeat it anyway. Nothing of it is sent after that time,
+    /// not even on a new connection or with a new credential.
     pub fn send_within(&self, request: &Request, within: Duration) -> Result<Vec<u8>, Error> {
-        let limits = Limits { whole: Some(within), ..Limits::default() };
-        self.send_once(&self.inner.requests, request, limits)
+        self.send_once(&self.inner.requests, request, within)
     }
 
     /// Sends a request and decodes the JSON of its answer.
@@ -200,7 +200,7 @@ impl Client {
     fn send_in(&self, lane: &Lane, request: &Request) -> Result<Vec<u8>, Error> {
         let mut tries = 1;
         loop {
-            let error = match self.send_once(lane, request, Limits::default()) {
+            let error = match self.send_once(lane, request, CALL_TIMEOUT) {
                 Ok(body) => return Ok(body),
                 Err(error) => error,
             };
@@ -215,7 +215,8 @@ impl Client {
         }
     }
 
-    fn send_once(&self, lane: &Lane, request: &Request, limits: Limits) -> Result<Vec<u8>, Error> {
+    fn send_once(&self, lane: &Lane, request: &Request, within: Duration) -> Result<Vec<u8>, Error> {
+        let limits = Limits { ends_at: Some(now() + within), ..Limits::default() };
         let response = refuse_errors(self.open(lane, request, limits)?)?;
         read_body(response, BODY_BYTES_MAX).map_err(|error| lane.explain(error))
     }
@@ -263,6 +264,9 @@ impl Client {
         authorization: Option<&HeaderValue>,
         limits: Limits,
     ) -> Result<Response<Body>, ureq::Error> {
+        if limits.ends_at.is_some_and(|at| at <= now()) {
+            return Err(ureq::Error::Timeout(ureq::Timeout::Global));
+        }
         let mut builder = http::Request::builder()
             .method(request.method.as_str())
             .uri(format!("{}{}", self.inner.config.server, request.path_and_query))
@@ -321,7 +325,8 @@ fn new_agent(config: &ClusterConfig, accept_encoding: &str, guard: &Guard) -> Ag
 struct Limits {
     /// For a stream, a limit per read replaces that for the whole.
     read: Option<Duration>,
-    whole: Option<Duration>,
+    /// For a request and its repeats together, since a write must end before the Lease can.
+    ends_at: Option<Instant>,
     /// Uses no connection that was idle for longer.
     idle: Option<Duration>,
 }
@@ -334,8 +339,8 @@ fn with_limits<S: ureq::AsSendBody>(agent: &Agent, request: http::Request<S>, li
     if let Some(read) = limits.read {
         settings = settings.timeout_global(None).timeout_per_read(Some(read));
     }
-    if let Some(whole) = limits.whole {
-        settings = settings.timeout_global(Some(whole));
+    if let Some(at) = limits.ends_at {
+        settings = settings.timeout_global(Some(at.saturating_duration_since(now())));
     }
     if let Some(idle) = limits.idle {
         settings = settings.max_idle_age(idle);

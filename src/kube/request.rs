@@ -327,6 +327,11 @@ impl Request {
         Request { accept, ..self }
     }
 
+    /// Is not repeated, since the caller looks first what became of it.
+    pub fn once(self) -> Self {
+        Request { idempotent: false, ..self }
+    }
+
     /// Adds `name=value` to the query.
     pub fn with_query(self, name: &str, value: &str) -> Self {
         let mut query = Query::new(self.path_and_query);

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::client::RETRY_AFTER_MAX;
 use super::error::{Error, Status};
 use crate::random::Random;
 use crate::scaling::event::{UnreadableObject, WatchEvent};
@@ -347,7 +348,8 @@ impl Machine {
             return self.pause(self.settings.pause_max.min(DENIED_PAUSE_MAX));
         }
         let pause = self.pause(self.settings.pause_max);
-        pause.max(error.retry_after().unwrap_or_default())
+        // A proxy may ask for a day, and all the while nothing would be known of the objects.
+        pause.max(error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX))
     }
 
     fn relist(&mut self) {
@@ -557,8 +559,20 @@ mod tests {
         watching(&mut machine, "6");
         machine.line_read("7".into());
         assert!(machine.failed(&status(500)) <= settings.pause_min);
-        let later: Error = Status::parse(429, Some(Duration::from_secs(40)), b"").into();
-        assert_eq!(machine.failed(&later), Duration::from_secs(40));
+    }
+
+    #[test]
+    fn a_server_is_left_alone_for_as_long_as_it_asks_within_limits() {
+        let mut machine = machine();
+        watching(&mut machine, "5");
+        for (asked, expected) in [(0, 0), (7, 7), (10, 10), (86_400, 10)] {
+            let busy: Error = Status::parse(503, Some(Duration::from_secs(asked)), b"").into();
+            let pause = machine.failed(&busy);
+            machine.line_read("6".into());
+            let own = WatchSettings::default().pause_min;
+            assert!(pause >= Duration::from_secs(expected), "{pause:?}");
+            assert!(pause <= Duration::from_secs(expected).max(own), "{pause:?}");
+        }
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub(super) struct Object {
     pub(super) hpa_refusal: Option<HpaRefusal>,
     /// The API server stored another HPA than the one that was written, and would do so again.
     pub(super) hpa_kept: Option<Box<Kept>>,
+    /// The last one that succeeded.
+    pub(super) hpa_correction: Option<HpaCorrection>,
     pub(super) slots: Slots,
     /// The writes in flight, by their id.
     pub(super) in_flight_writes: Vec<(u64, WriteKind)>,
@@ -140,6 +142,16 @@ pub(super) struct HpaRefusal {
     pub(super) message: String,
     /// The API server will refuse the same content again.
     pub(super) is_final: bool,
+}
+
+/// The HPA was changed into what is desired. If somebody else changes it back each time, the next corrections wait.
+#[derive(Debug)]
+pub(super) struct HpaCorrection {
+    /// Fingerprint of what was written.
+    pub(super) written: u64,
+    /// How often in a row the same was.
+    pub(super) times: u32,
+    pub(super) next_at: UnixMillis,
 }
 
 /// Whether the object can be scaled.
@@ -262,6 +274,7 @@ impl Object {
             ready_pods: None,
             hpa_refusal: None,
             hpa_kept: None,
+            hpa_correction: None,
             slots: Slots::default(),
             in_flight_writes: Vec::new(),
             scaling: None,

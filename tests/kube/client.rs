@@ -3,12 +3,13 @@
 use std::error::Error as _;
 use std::fs;
 use std::net::TcpListener;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hpalite::kube::{Client, Discovery, Error, PatchKind, Request, Resource, Verb};
 
-use crate::support::fake_kube::{FakeKube, Piece, Reply};
+use crate::support::fake_kube::{DEADLINE, FakeKube, Piece, Reply};
 
 const CONFIG_MAPS: Resource = Resource::new("", "v1", "configmaps", true);
 const PATH: &str = "GET /api/v1/namespaces/shop/configmaps/a";
@@ -149,6 +150,27 @@ fn a_connection_closed_before_an_answer_is_tried_again_if_harmless() {
     let create = CONFIG_MAPS.create(Some("shop"), b"{}".to_vec()).unwrap();
     client.send(&create).unwrap_err();
     assert_eq!(fake.requests().iter().filter(|r| r.method == "POST").count(), 1);
+}
+
+/// Another instance may write once the time of a write is over.
+#[test]
+fn a_repeat_has_only_what_is_left_of_the_time() {
+    let fake = FakeKube::start();
+    let client = client(&fake, "");
+    for _ in 0..2 {
+        fake.script("PUT /api/v1/namespaces/shop/configmaps/a", Reply::Silent);
+    }
+    let write = CONFIG_MAPS.replace(Some("shop"), "a", b"{}".to_vec()).unwrap();
+    let within = Duration::from_secs(6);
+    let (sender, answer) = channel();
+    thread::spawn(move || sender.send(client.send_within(&write, within)));
+    assert!(answer.recv_timeout(within / 2).is_err(), "nobody has answered");
+    fake.close_connections();
+    let closed = Instant::now();
+    fake.wait("the repeat", |requests| requests.len() == 2);
+    let error = answer.recv_timeout(DEADLINE).unwrap().unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    assert!(closed.elapsed() < within, "{:?}", closed.elapsed());
 }
 
 /// One connection that died without a word says that the others may have, too.

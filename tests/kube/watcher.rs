@@ -356,11 +356,13 @@ fn an_owner_that_leaves_ends_the_threads() {
 #[test]
 fn stopping_ends_a_pause_at_once() {
     let fake = FakeKube::start();
-    fake.script(LIST, Reply::status(503, "").with_header("retry-after", "600"));
+    fake.script(LIST, Reply::status(503, ""));
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new(fake.config(folder.path(), ""));
     let sink = |_: WatchEvent<Thing>| ControlFlow::Continue(());
-    let watcher = Watcher::spawn(&client, Watch::all("things", THINGS), sink).unwrap();
+    let pause = DEADLINE * 10;
+    let settings = WatchSettings { pause_min: pause, pause_max: pause, ..WatchSettings::default() };
+    let watcher = Watcher::spawn(&client, Watch { settings, ..Watch::all("things", THINGS) }, sink).unwrap();
     fake.wait("a list", |r| !r.is_empty());
     let start = Instant::now();
     watcher.stop();

@@ -51,6 +51,8 @@ pub(crate) enum Reply {
     Stream(Vec<Piece>),
     /// Reads the request and closes the connection without an answer.
     Close,
+    /// Reads the request and does not answer.
+    Silent,
     /// A head that announces more body than follows.
     Short(Vec<u8>),
 }
@@ -172,6 +174,14 @@ impl FakeKube {
         deafen(state.connections.iter().map(|stream| stream.try_clone().expect("a socket")));
     }
 
+    /// Closes all connections of before.
+    pub(crate) fn close_connections(&self) {
+        let state = self.shared.state.lock().expect("lock");
+        for connection in &state.connections {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
     pub(crate) fn requests(&self) -> Vec<Recorded> {
         self.shared.state.lock().expect("lock").requests.clone()
     }
@@ -248,6 +258,7 @@ fn read_request(reader: &mut BufReader<&TcpStream>, connection: usize) -> Option
 fn answer(mut stream: &TcpStream, reply: Reply, shared: &Shared) -> Option<()> {
     match reply {
         Reply::Close => None,
+        Reply::Silent => silence(shared),
         Reply::Short(body) => {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len() + 10);
             stream.write_all(head.as_bytes()).ok()?;
@@ -274,17 +285,20 @@ fn answer(mut stream: &TcpStream, reply: Reply, shared: &Shared) -> Option<()> {
                             chunk(stream, &[byte])?;
                         }
                     }
-                    Piece::Silence => {
-                        let state = shared.state.lock().expect("lock");
-                        let _state = shared.changed.wait_while(state, |s| !s.stopped).expect("lock");
-                        return None;
-                    }
+                    Piece::Silence => return silence(shared),
                     Piece::Cut => return None,
                 }
             }
             stream.write_all(b"0\r\n\r\n").ok()
         }
     }
+}
+
+/// Waits until the server stops.
+fn silence(shared: &Shared) -> Option<()> {
+    let state = shared.state.lock().expect("lock");
+    let _state = shared.changed.wait_while(state, |s| !s.stopped).expect("lock");
+    None
 }
 
 fn chunk(mut stream: &TcpStream, bytes: &[u8]) -> Option<()> {

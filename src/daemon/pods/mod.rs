@@ -1,7 +1,7 @@
 //! Counting pods for kubernetes-workload triggers: a watch for each namespace that has such a trigger.
 //!
 //! The thread `pods` owns the indexes and sends the core each count that changed. A watch starts with the first such
-//! trigger in its namespace and stops with the last one.
+//! trigger in its namespace and stops some time after the last one.
 
 mod index;
 
@@ -32,6 +32,10 @@ const SEND_EVERY: Duration = Duration::from_millis(250);
 const DISCONNECTED_MAX: Duration = Duration::from_secs(30);
 /// A watch that could not be started is retried after this long.
 const START_AGAIN: Duration = Duration::from_secs(10);
+
+/// A watch goes on for this long after its last selection. Its thread may wait on a quiet stream for as long once it is
+/// asked to stop, so whoever removes and adds a trigger again and again has two watches in a namespace at most.
+const UNWANTED_MAX: Duration = Duration::from_secs(120);
 
 /// The selections to count, by namespace. Locked only to change or copy an entry.
 type Wanted = Mutex<BTreeMap<Arc<str>, Vec<PodSelection>>>;
@@ -91,6 +95,8 @@ struct Namespace {
     /// On failure, the time of the next attempt to start the watch.
     watcher: Result<Watcher, Instant>,
     index: Index,
+    /// Since when there are no selections.
+    unwanted_since: Option<Instant>,
     /// Why there are no counts, if there are none.
     error: Option<PollError>,
     /// The watch has been disconnected for [`DISCONNECTED_MAX`].
@@ -103,11 +109,12 @@ struct Namespace {
 
 impl Namespace {
     /// A namespace whose watch has yet to be started.
-    fn new() -> Self {
+    fn new(now: Instant) -> Self {
         Self {
             watch: 0,
-            watcher: Err(Instant::now()),
+            watcher: Err(now),
             index: Index::default(),
+            unwanted_since: None,
             error: None,
             is_disconnected: false,
             is_changed: false,
@@ -145,7 +152,7 @@ impl Counter {
                 Ok(News::Seen { namespace, watch, event }) => self.seen(&namespace, watch, event),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.take_wanted();
+            self.take_wanted(Instant::now());
             for namespace in self.namespaces.values_mut() {
                 let disconnected_for = namespace.watcher.as_ref().ok().and_then(Watcher::disconnected_for);
                 namespace.note_connection(disconnected_for);
@@ -164,23 +171,28 @@ impl Counter {
         self.namespaces.values().filter_map(of).min()
     }
 
-    fn take_wanted(&mut self) {
+    fn take_wanted(&mut self, now: Instant) {
         let wanted = std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
         for (namespace, selections) in wanted {
-            if selections.is_empty() {
-                if let Some(Namespace { watcher: Ok(watcher), .. }) = self.namespaces.remove(&namespace) {
-                    watcher.stop();
-                }
+            let is_wanted = !selections.is_empty();
+            if !is_wanted && !self.namespaces.contains_key(&namespace) {
                 continue;
             }
-            let known = self.namespaces.entry(Arc::clone(&namespace)).or_insert_with(Namespace::new);
+            let known = self.namespaces.entry(namespace).or_insert_with(|| Namespace::new(now));
+            known.unwanted_since = (!is_wanted).then(|| known.unwanted_since.unwrap_or(now));
             known.index.select(selections.into_iter().collect());
             // A selection that was removed and added again meanwhile is new to the core.
             known.sent.clear();
             known.is_changed = true;
             known.sent_at = None;
         }
-        let now = Instant::now();
+        self.namespaces.retain(|_, namespace| {
+            let is_over = namespace.unwanted_since.is_some_and(|since| now >= since + UNWANTED_MAX);
+            if let (true, Ok(watcher)) = (is_over, &namespace.watcher) {
+                watcher.stop();
+            }
+            !is_over
+        });
         for (name, namespace) in &mut self.namespaces {
             if namespace.watcher.as_ref().is_ok_and(|watcher| !watcher.is_finished())
                 || namespace.watcher.as_ref().is_err_and(|again| *again > now)
@@ -273,10 +285,54 @@ fn start(client: &Client, namespace: &Arc<str>, watch: u64, news: &SyncSender<Ne
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube::config::ClusterConfig;
+
+    fn counter(server: &std::net::TcpListener) -> Counter {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kubeconfig");
+        let text = format!(
+            "current-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
+             clusters: [{{name: k, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: u, user: {{}}}}]\n",
+            server.local_addr().unwrap()
+        );
+        std::fs::write(&path, text).unwrap();
+        Counter {
+            client: Client::new(ClusterConfig::from_kubeconfig(&path).unwrap()),
+            inbox: sync_channel(8).0,
+            wanted: Arc::default(),
+            news: sync_channel(8).0,
+            namespaces: BTreeMap::new(),
+            next_watch: 0,
+        }
+    }
+
+    #[test]
+    fn a_trigger_that_comes_and_goes_keeps_its_watch() {
+        // It never answers.
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut counter = counter(&server);
+        let start = Instant::now();
+        let mut after = |seconds: u64, wanted: Option<&[PodSelection]>| {
+            let wanted = wanted.map(|selections| (Arc::from("shop"), selections.to_vec()));
+            counter.wanted.lock().unwrap().extend(wanted);
+            counter.take_wanted(start + Duration::from_secs(seconds));
+            (counter.namespaces.len(), counter.next_watch)
+        };
+        let selections = [PodSelection { selector: Arc::from("app=web"), group_by_node: false }];
+        for _ in 0..20 {
+            assert_eq!(after(0, Some(&selections)), (1, 1));
+            assert_eq!(after(10, Some(&[])), (1, 1));
+        }
+        assert_eq!(after(129, Some(&[])), (1, 1));
+        assert_eq!(after(130, None), (0, 1), "it has been unwanted for long enough");
+        assert_eq!(after(131, Some(&[])), (0, 1));
+        assert_eq!(after(132, Some(&selections)), (1, 2));
+        counter.client.shutdown();
+    }
 
     #[test]
     fn counts_become_an_error_when_their_watch_is_disconnected() {
-        let mut namespace = Namespace::new();
+        let mut namespace = Namespace::new(Instant::now());
         let mut after = |disconnected_for: Option<u64>| {
             namespace.is_changed = false;
             namespace.note_connection(disconnected_for.map(Duration::from_secs));

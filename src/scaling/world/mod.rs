@@ -231,6 +231,9 @@ impl World {
             ] {
                 *at = at.map(shift);
             }
+            if let Some(correction) = &mut object.hpa_correction {
+                correction.next_at = shift(correction.next_at);
+            }
             object.cadence = super::read_cadence::ReadCadence::default();
             if let Some(observed) = &mut object.spec.observed {
                 observed.shift(shift);

@@ -338,7 +338,7 @@ impl Object {
             },
         };
         let exists = found.is_some();
-        if let Some(kind) = kind {
+        if let Some(kind) = kind.filter(|kind| !self.puts_correction_off(kind, work)) {
             self.write(kind, work);
         } else {
             self.hpa_refusal = None;

@@ -14,7 +14,7 @@ use crate::scaling::event::{
 use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, DesiredHpa, Drift, HpaId, Kept};
 use crate::scaling::model::{ObjectKey, UnixMillis, Workload};
-use crate::scaling::object::{HpaRefusal, Object, Slot};
+use crate::scaling::object::{HpaCorrection, HpaRefusal, Object, Slot};
 use crate::scaling::target::{Target, TargetId};
 
 const RETRY_BASE: Duration = Duration::from_millis(500);
@@ -22,6 +22,8 @@ const RETRY_MAX: Duration = Duration::from_mins(1);
 /// The same content will be refused again, unless a webhook or a quota changes.
 const RETRY_REFUSED: Duration = Duration::from_secs(30);
 const RETRY_REFUSED_MAX: Duration = Duration::from_mins(10);
+/// Whoever leaves a corrected HPA alone for this long no longer fights for it.
+const QUIET: Duration = Duration::from_mins(1);
 /// A watch usually shows an HPA within this time.
 const HPA_SHOWN_AFTER: Duration = Duration::from_secs(5);
 
@@ -86,10 +88,15 @@ impl World {
                 }
                 self.with(key, |object, work| object.back_off_status(work));
             }
-            WriteKind::CreateHpa(desired) | WriteKind::ReplaceHpa { desired, .. } => {
+            WriteKind::CreateHpa(desired) => self.hpa_written(key, &desired, false, ok, now),
+            WriteKind::ReplaceHpa { desired, .. } => {
+                self.with(key, |object, work| object.note_correction(&desired, work));
                 self.hpa_written(key, &desired, false, ok, now);
             }
-            WriteKind::ApplyHpa(desired) => self.hpa_written(key, &desired, true, ok, now),
+            WriteKind::ApplyHpa(desired) => {
+                self.with(key, |object, work| object.note_correction(&desired, work));
+                self.hpa_written(key, &desired, true, ok, now);
+            }
             WriteKind::DeleteHpa { name, uid } => {
                 self.hpa_gone(&HpaId::new(&key.namespace, &name), &uid);
             }
@@ -282,6 +289,26 @@ impl Object {
         work.outbox.wake(&self.spec.key, at);
     }
 
+    /// Notes that the HPA was changed into what is desired. From the second time in a row, the next correction waits: a KEDA
+    /// that still runs changes the HPA back as soon as it sees it, and both would write as fast as the API server answers.
+    fn note_correction(&mut self, desired: &DesiredHpa, work: &mut Work<'_>) {
+        let written = fingerprint_of(desired);
+        let before = self.hpa_correction.take();
+        let before = before.filter(|before| before.written == written && work.now <= before.next_at.plus(QUIET));
+        let times = before.map_or(0, |before| before.times) + 1;
+        let wait = if times > 1 { work.outbox.backoff(times - 1, RETRY_BASE, RETRY_MAX) } else { Duration::ZERO };
+        self.hpa_correction = Some(HpaCorrection { written, times, next_at: work.now.plus(wait) });
+    }
+
+    /// Whether this is a correction that waits, see [`Self::note_correction`]. What was not written before is not one.
+    pub(super) fn puts_correction_off(&self, kind: &WriteKind, work: &mut Work<'_>) -> bool {
+        let (WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. }) = kind else { return false };
+        let is_later = |last: &&HpaCorrection| last.next_at > work.now && last.written == fingerprint_of(desired);
+        let Some(last) = self.hpa_correction.as_ref().filter(is_later) else { return false };
+        work.outbox.wake(&self.spec.key, last.next_at);
+        true
+    }
+
     fn back_off_hpa(&mut self, wait: Duration, work: &mut Work<'_>) {
         let at = work.now.plus(work.outbox.backoff(0, wait, RETRY_REFUSED_MAX));
         self.slots.hpa.retry_at = Some(at);
@@ -312,6 +339,11 @@ impl Object {
             work.outbox.push(Command::Emit(event));
         }
     }
+}
+
+/// Its text stands for it, since its parts implement no hash.
+fn fingerprint_of(desired: &DesiredHpa) -> u64 {
+    fingerprint(&format!("{desired:?}"))
 }
 
 fn slot<'a>(object: &'a mut Object, kind: &WriteKind) -> &'a mut Slot {

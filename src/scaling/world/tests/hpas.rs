@@ -39,6 +39,44 @@ fn drift_by_hand_is_repaired() {
     assert_eq!(rig.cluster.hpas[&hpa_id("keda-hpa-shop")].behavior, None);
 }
 
+/// A KEDA that a rollout has brought back reconciles at once whenever it sees another's labels.
+#[test]
+fn whoever_undoes_each_correction_is_corrected_ever_less() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.clear();
+    let undo = |rig: &mut Rig| {
+        let mut hpa = rig.cluster.hpas[&hpa_id("keda-hpa-shop")].clone();
+        hpa.labels.insert("app.kubernetes.io/managed-by".to_owned(), "keda-operator".to_owned());
+        rig.cluster.put_hpa(hpa);
+    };
+    let fight = |rig: &mut Rig, seconds: i64| {
+        for _ in 0..seconds * 10 {
+            undo(rig);
+            rig.run(100);
+        }
+        let kinds = rig.kinds();
+        rig.clear();
+        kinds.iter().filter(|kind| **kind == "ApplyHpa").count()
+    };
+    let first = fight(&mut rig, 600);
+    assert!((10..=25).contains(&first), "{first} corrections in ten minutes");
+    let later = fight(&mut rig, 600);
+    assert!((8..=13).contains(&later), "{later} corrections in the next ten");
+
+    // Whatever else is wanted is written at once.
+    rig.edit(&key("shop"), |object| redefine(object, |d| d.max_replicas = 9));
+    rig.run(500);
+    assert_eq!(rig.cluster.hpas[&hpa_id("keda-hpa-shop")].max_replicas, 9);
+    // So is whatever comes after a quiet time.
+    assert!(fight(&mut rig, 60) > 3);
+    rig.seconds(180);
+    rig.clear();
+    undo(&mut rig);
+    rig.seconds(1);
+    assert_eq!(rig.kinds(), ["ApplyHpa"]);
+}
+
 #[test]
 fn deleted_by_hand_it_comes_back() {
     let mut rig = shop(2, 500.0, |_| {});

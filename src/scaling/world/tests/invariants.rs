@@ -49,7 +49,8 @@ impl World {
         let desired = hpa::desired(&object.spec, definition, gvkr, &self.settings.version);
         let is_right = hpa::drift(&desired, hpa) == Drift::None;
         let is_kept = object.hpa_kept.as_ref().is_some_and(|kept| kept.stands(&desired, hpa));
-        let waits = object.is_starved || !object.slots.hpa.is_free(self.now);
+        let is_later = object.hpa_correction.as_ref().is_some_and(|last| last.next_at > self.now);
+        let waits = object.is_starved || is_later || !object.slots.hpa.is_free(self.now);
         assert!(is_right || is_kept || waits, "{key}: HPA is not as desired: {desired:?}, {hpa:?}");
     }
 
