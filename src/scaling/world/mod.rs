@@ -27,8 +27,7 @@ use std::time::Duration;
 
 use super::event::{Command, Event, KubeEvent, ObjectReference, RestoredState, WriteKind};
 use super::model::{
-    ApiGroup, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, Pause, ScaledObject, Source, TargetRef,
-    UnixMillis,
+    ApiGroup, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis,
 };
 use super::object::{Object, api_version};
 use super::schedule::{Limits, Schedule};
@@ -223,6 +222,8 @@ impl World {
             *at = at.map(shift);
         }
         for object in self.objects.values_mut() {
+            // What is served names the time that it is from, which would be young again after a step back.
+            object.published = None;
             for at in [
                 &mut object.last_active_at,
                 &mut object.recorded_active_at,
@@ -267,12 +268,8 @@ impl World {
         for (key, _) in by_clock {
             self.schedule.plan(key, now);
         }
-        // So do pauses with an end.
-        let is_timed = |pause: &Pause| pause.until.is_some();
-        let timed = self.objects.iter().filter(|(key, object)| {
-            is_timed(&object.own_pause) || self.facts.pauses.get(&*key.namespace).is_some_and(is_timed)
-        });
-        self.outbox.wakes.extend(timed.map(|(key, _)| (now, key.clone())));
+        // So do pauses with an end, and all is served anew.
+        self.outbox.wakes.extend(self.objects.keys().into_iter().map(|key| (now, key.clone())));
     }
 
     /// Everything that metric reads depend on has been listed once, so the process can serve.

@@ -259,3 +259,20 @@ fn a_tenant_keeps_nobody_waiting() {
 fn tenant(name: &str) -> ObjectKey {
     ObjectKey::new(ApiGroup::KedaSh, "tenant", name)
 }
+
+/// Regression: what was served before a step back was from the future, and so young for as long as the step.
+#[test]
+fn a_clock_that_steps_back_makes_nothing_young_again() {
+    let mut rig = shop(3, 5.0, |_| {});
+    rig.seconds(65);
+    let age = |rig: &Rig| match rig.views[&key("shop")].metrics[0].reading {
+        Reading::Value { at, .. } => rig.now.0 - at.0,
+        ref other => panic!("{other:?}"),
+    };
+    let before = age(&rig);
+    rig.clear();
+    rig.step_clock(-3_600_000);
+    rig.seconds(1);
+    assert!(rig.polls.is_empty(), "it is the same sample");
+    assert_eq!(age(&rig), before + 1_000);
+}
