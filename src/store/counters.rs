@@ -12,6 +12,9 @@ pub(super) const SAMPLES_MAX: usize = 131_072;
 /// average some 1 KB of text, so this is 100 MB in the worst case.
 const KEPT_MAX: usize = 100_000;
 
+/// With fewer than this many of them, there is room for what all objects record anew.
+const KEPT_FEW: usize = KEPT_MAX / 8;
+
 /// Kinds of rows that are dropped before they expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -53,6 +56,7 @@ pub(crate) struct Counters {
     dropped_total: [AtomicU64; Kind::ALL.len()],
     corruptions_total: AtomicU64,
     displacements_total: AtomicU64,
+    gaps_total: AtomicU64,
     deleting_longest_us: AtomicU64,
     upkeep_longest_us: AtomicU64,
     /// A lock suffices for a text that is written once per failure and read once per scrape.
@@ -107,6 +111,16 @@ impl Counters {
         self.kept.fetch_add(kept, Ordering::Relaxed);
     }
 
+    /// Removes a record other than a sample from the queue's accounting, because another one includes it.
+    pub(crate) fn merge(&self) {
+        self.kept.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Returns whether few records other than samples are not committed yet.
+    pub(crate) fn has_few(&self) -> bool {
+        self.kept.load(Ordering::Relaxed) < KEPT_FEW
+    }
+
     pub(crate) fn lose(&self, samples: usize, kept: usize) {
         self.lost_samples_total.fetch_add(samples as u64, Ordering::Relaxed);
         self.lost_kept_total.fetch_add(kept as u64, Ordering::Relaxed);
@@ -156,9 +170,15 @@ impl Counters {
         self.displacements_total.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns how often the history went on in another file.
+    /// Counts that writing works again after records were lost that last until the next change.
+    pub(crate) fn count_gap(&self) {
+        self.gaps_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how often the history lacked what lasts: in another file, and after losses.
     pub(crate) fn renewals_total(&self) -> u64 {
-        self.corruptions_total.load(Ordering::Relaxed) + self.displacements_total.load(Ordering::Relaxed)
+        let counts = [&self.corruptions_total, &self.displacements_total, &self.gaps_total];
+        counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn lost(&self) -> (u64, u64) {

@@ -167,7 +167,8 @@ impl Store {
         self.sender.stats()
     }
 
-    /// Returns how often the history went on in another file since the start.
+    /// Returns how often since the start the history came to lack what lasts, because it went on in another file or
+    /// records were lost.
     #[must_use]
     pub fn renewals_total(&self) -> u64 {
         self.sender.counters.renewals_total()

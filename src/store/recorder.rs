@@ -61,8 +61,10 @@ struct RecordedObject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
     Written,
-    /// A sample of a trigger that is in no recorded definition.
+    /// A sample of a trigger that is not in the definition, as of before a change.
     Unknown,
+    /// A sample of an object of which no definition with triggers is recorded.
+    Undefined,
 }
 
 #[derive(Debug, Default)]
@@ -147,9 +149,10 @@ impl Recorder {
     ) -> Result<Applied, rusqlite::Error> {
         match record {
             Record::Sample { at, object, trigger, answer, latency, is_error } => {
-                let Some(series) = self.objects.get_mut(object).and_then(|object| object.series_mut(*trigger)) else {
-                    return Ok(Applied::Unknown);
+                let Some(defined) = self.objects.get_mut(object).filter(|object| !object.series.is_empty()) else {
+                    return Ok(Applied::Undefined);
                 };
+                let Some(series) = defined.series_mut(*trigger) else { return Ok(Applied::Unknown) };
                 let (value, message) = rows::sample_value(answer);
                 if *is_error {
                     series.note(prepared, at.0, &value, &rows::bounded(message))?;

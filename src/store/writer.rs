@@ -44,6 +44,9 @@ const PENDING_EVERY: Duration = Duration::from_secs(15);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(10);
 
+/// Losses so soon after everything was recorded anew are of that: of more objects than the queue has room for.
+const ANEW_WITHIN: Duration = Duration::from_secs(60);
+
 /// Warnings of one kind are at least this far apart.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
@@ -56,6 +59,8 @@ pub(crate) struct Writer {
     inbox: Receiver<WriterMessage>,
     counters: Arc<Counters>,
     batch: Vec<Record>,
+    /// Where in the batch an object's last activity is that later ones are merged into, while writing fails.
+    activities: HashMap<ObjectKey, usize>,
     /// When the batch must be written, if it is not empty.
     due: Option<Instant>,
     retry: Option<Duration>,
@@ -64,6 +69,9 @@ pub(crate) struct Writer {
     /// The newest definition of each object: a new file needs them, as the core records each only once.
     definitions: HashMap<ObjectKey, Box<Record>>,
     losses: Losses,
+    /// Lost records other than samples that need not, or no longer, be recorded anew.
+    lost_kept_known: u64,
+    recorded_anew_at: Option<Instant>,
     warned_dropped_total: u64,
     /// What is wrong with the file, if that is known.
     damage: Option<String>,
@@ -114,6 +122,21 @@ struct Session<'c> {
     stale: bool,
 }
 
+/// Samples that were not stored, because their trigger is not recorded.
+#[derive(Debug, Default)]
+struct Unstored {
+    /// As after a change: no loss.
+    unknown: usize,
+    /// Because the definition is missing.
+    undefined: usize,
+}
+
+impl Unstored {
+    fn all(&self) -> usize {
+        self.unknown + self.undefined
+    }
+}
+
 impl Writer {
     pub(crate) fn new(path: &Path, options: Options, inbox: Receiver<WriterMessage>, counters: Arc<Counters>) -> Self {
         Self {
@@ -122,11 +145,14 @@ impl Writer {
             inbox,
             counters,
             batch: Vec::new(),
+            activities: HashMap::new(),
             due: None,
             retry: None,
             awaited: Vec::new(),
             definitions: HashMap::new(),
             losses: Losses::default(),
+            lost_kept_known: 0,
+            recorded_anew_at: None,
             warned_dropped_total: 0,
             damage: None,
             checked: None,
@@ -196,6 +222,7 @@ impl Writer {
                         self.definitions.values().map(|definition| (**definition).clone()).collect();
                     self.counters.reserve_again(definitions.len());
                     self.batch.splice(0..0, definitions);
+                    self.activities.clear();
                     self.losses.reset_row();
                     (self.retry, self.due) = (None, Some(clock::now()));
                     self.counters.succeed();
@@ -260,7 +287,7 @@ impl Writer {
                 let fate = opened.fate(&self.path);
                 if matches!(fate, Fate::Gone | Fate::WithoutLog) {
                     // Copied with the rest if it succeeds; a failure here loses it.
-                    let _ = session.write(&[], true, &mut 0);
+                    let _ = session.write(&[], true, &mut Unstored::default());
                 }
                 if let Some(end) = End::of(fate) {
                     return end;
@@ -310,8 +337,8 @@ impl Writer {
     fn receive(&mut self, mut session: Option<&mut Session<'_>>) {
         let compaction_after = session.as_ref().map(|session| session.compaction_after);
         let mut wait = self.wait(compaction_after);
-        // If the batch is full, the rest stays in the queue, whose budgets decide what is lost.
-        while self.batch.len() < BATCH_MAX || self.retry.is_none() {
+        // While writing fails the batch may be larger: the queue's budgets include it, and decide what is lost.
+        loop {
             match self.inbox.recv_timeout(wait) {
                 Ok(WriterMessage::Records(records)) => self.take(records),
                 Ok(WriterMessage::WriteKv { name, value, reply }) => {
@@ -356,8 +383,6 @@ impl Writer {
             }
             wait = self.wait(compaction_after);
         }
-        // The batch is full and waits for the next attempt.
-        pause(wait.min(RETRY_FIRST));
     }
 
     /// Returns the time until the batch or compaction is due.
@@ -375,31 +400,46 @@ impl Writer {
 
     fn take(&mut self, records: Vec<Record>) {
         let urgent = !records.iter().all(|record| is_sample(record) || matches!(record, Record::LastActive { .. }));
-        for record in &records {
-            match record {
+        for record in records {
+            match &record {
                 Record::Definition { object, .. } => {
                     self.definitions.insert(object.clone(), Box::new(record.clone()));
+                    self.activities.remove(object);
                 }
                 Record::Removed { object, .. } => {
                     self.definitions.remove(object);
+                    self.activities.remove(object);
+                }
+                // They come for as long as an object is active, which would displace what is recorded only once.
+                Record::LastActive { object, at } if self.retry.is_some() => {
+                    let before = self.activities.get(object).and_then(|place| self.batch.get_mut(*place));
+                    if let Some(Record::LastActive { at: latest, .. }) = before {
+                        *latest = (*latest).max(*at);
+                        self.counters.merge();
+                        continue;
+                    }
+                    self.activities.insert(object.clone(), self.batch.len());
                 }
                 _ => {}
             }
+            self.batch.push(record);
         }
-        self.batch.extend(records);
         if self.retry.is_none() {
             let due = clock::now() + if urgent { FLUSH_URGENT_AFTER } else { FLUSH_AFTER };
             self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
         }
     }
 
-    /// Commits the batch, and from time to time what is pending.
+    /// Commits the batch, or as much of it as one transaction should have, and from time to time what is pending.
     fn flush(&mut self, session: &mut Session<'_>) -> Result<(), rusqlite::Error> {
+        let count = self.batch.len().min(BATCH_MAX);
+        let records = &self.batch[..count];
         // A decision depends on its object's last activity, which must be committed with it at the latest.
-        let decides = self.batch.iter().any(|record| matches!(record, Record::Decision { .. }));
+        let decides = records.iter().any(|record| matches!(record, Record::Decision { .. }));
         let pending = decides || clock::now() >= session.pending_due || self.stop.is_some();
-        let mut unknown = 0;
-        match session.write(&self.batch, pending, &mut unknown) {
+        let samples = records.iter().filter(|record| is_sample(record)).count();
+        let mut unstored = Unstored::default();
+        match session.write(records, pending, &mut unstored) {
             Ok(()) => {}
             Err(error) if is_retryable(&error) || is_corruption(&error) => return Err(error),
             Err(error) => {
@@ -408,28 +448,48 @@ impl Writer {
             }
         }
         self.succeeded();
-        self.losses.explain(unknown as u64);
-        let samples = self.batch.iter().filter(|record| is_sample(record)).count();
-        self.counters.settle(samples, self.batch.len() - samples, unknown, 0);
-        // Sent last, since callers may read the counters.
-        for reply in self.awaited.drain(..) {
-            // The caller may have given up.
-            let _ = reply.send(());
+        self.losses.explain(unstored.unknown as u64);
+        self.counters.settle(samples, count - samples, unstored.all(), 0);
+        self.batch.drain(..count);
+        if self.batch.is_empty() {
+            // Sent last, since callers may read the counters.
+            for reply in self.awaited.drain(..) {
+                // The caller may have given up.
+                let _ = reply.send(());
+            }
+        } else {
+            self.due = Some(clock::now());
         }
-        self.batch.clear();
+        self.ask_for_lost();
         self.losses.write(&mut session.prepared, self.counters.lost())
+    }
+
+    /// If records other than samples were lost, has the core record anew what lasts, once there is room for it. It
+    /// records each definition only once, and without that the samples of its triggers cannot be stored.
+    fn ask_for_lost(&mut self) {
+        let (_, lost_kept) = self.counters.lost();
+        if lost_kept == self.lost_kept_known || !self.counters.has_few() {
+            return;
+        }
+        self.lost_kept_known = lost_kept;
+        let now = clock::now();
+        if self.recorded_anew_at.is_none_or(|before| now.duration_since(before) >= ANEW_WITHIN) {
+            self.recorded_anew_at = Some(now);
+            self.counters.count_gap();
+        }
     }
 
     /// Writes records one by one, so that one that the database refuses (our bug) does not take others with it.
     fn flush_singly(&mut self, session: &mut Session<'_>) -> Result<(), rusqlite::Error> {
         let mut rest = std::mem::take(&mut self.batch).into_iter();
+        self.activities.clear();
         while let Some(record) = rest.next() {
             let (samples, kept) = if is_sample(&record) { (1, 0) } else { (0, 1) };
-            let mut unknown = 0;
-            match session.write(std::slice::from_ref(&record), false, &mut unknown) {
+            let mut unstored = Unstored::default();
+            match session.write(std::slice::from_ref(&record), false, &mut unstored) {
                 Ok(()) => {
-                    self.losses.explain(unknown as u64);
-                    self.counters.settle(samples, kept, unknown, 0);
+                    self.losses.explain(unstored.unknown as u64);
+                    self.counters.settle(samples, kept, unstored.all(), 0);
                 }
                 Err(error) if is_retryable(&error) || is_corruption(&error) => {
                     self.batch = std::iter::once(record).chain(rest).collect();
@@ -438,6 +498,8 @@ impl Writer {
                 Err(error) => {
                     error!(error:% = error, record:% = format!("{record:.200?}"); "record lost: the database refuses it");
                     self.counters.settle(samples, kept, samples, kept);
+                    // It would be refused again.
+                    self.lost_kept_known += kept as u64;
                 }
             }
         }
@@ -447,6 +509,7 @@ impl Writer {
 
     fn succeeded(&mut self) {
         self.due = None;
+        self.activities.clear();
         if self.retry.take().is_some() {
             info!(written = true; "history is written again");
         }
@@ -577,21 +640,23 @@ impl<'c> Session<'c> {
     }
 
     /// Writes records in one transaction.
-    fn write(&mut self, records: &[Record], pending: bool, unknown: &mut usize) -> Result<(), rusqlite::Error> {
-        let result = self.try_write(records, pending, unknown);
+    fn write(&mut self, records: &[Record], pending: bool, unstored: &mut Unstored) -> Result<(), rusqlite::Error> {
+        let result = self.try_write(records, pending, unstored);
         self.stale |= result.is_err();
         result
     }
 
-    fn try_write(&mut self, records: &[Record], pending: bool, unknown: &mut usize) -> Result<(), rusqlite::Error> {
+    fn try_write(&mut self, records: &[Record], pending: bool, unstored: &mut Unstored) -> Result<(), rusqlite::Error> {
         if self.stale {
             self.reload()?;
         }
         let transaction = Transaction::new_unchecked(self.prepared.connection, TransactionBehavior::Immediate)?;
         self.samples.clear();
         for record in records {
-            if self.recorder.apply(&mut self.prepared, record, &mut self.samples)? == Applied::Unknown {
-                *unknown += 1;
+            match self.recorder.apply(&mut self.prepared, record, &mut self.samples)? {
+                Applied::Written => {}
+                Applied::Unknown => unstored.unknown += 1,
+                Applied::Undefined => unstored.undefined += 1,
             }
         }
         self.compaction.store(&mut self.prepared, &mut self.samples)?;
@@ -616,7 +681,7 @@ impl<'c> Session<'c> {
             return Ok(false);
         }
         if now >= self.pending_due {
-            self.write(&[], true, &mut 0)?;
+            self.write(&[], true, &mut Unstored::default())?;
         }
         let more = self.compaction.step(&mut self.prepared, clock::now_unix_ms(), counters)?;
         if !more {

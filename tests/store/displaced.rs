@@ -158,7 +158,7 @@ fn a_renamed_file_that_is_being_read_keeps_what_it_has() {
     let connection = Connection::open(&moved).unwrap();
     assert_eq!(rows(&connection, "SELECT count(*), max(value) FROM v_sample"), ["301|309"]);
     assert_eq!(rows(&connection, "PRAGMA integrity_check"), ["ok"]);
-    assert_eq!(fs::read_dir(place.folder()).unwrap().filter(|entry| is_log_aside(entry)).count(), 0);
+    assert_eq!(fs::read_dir(place.folder()).unwrap().filter(is_log_aside).count(), 0);
 }
 
 fn is_log_aside(entry: &Result<fs::DirEntry, std::io::Error>) -> bool {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hpalite::scaling::decision::Decision;
 use hpalite::scaling::event::{Answer, Record};
-use hpalite::scaling::model::UnixMillis;
+use hpalite::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
 use hpalite::store::Store;
 
@@ -123,7 +123,9 @@ fn a_sample_nobody_defined_is_counted() {
     store.flush().unwrap();
     assert_eq!((store.stats().lost_samples_total, store.stats().written_total), (1, 1));
     stop(store);
-    assert_eq!(rows(&place.open(), "SELECT namespace, name, uid FROM v_scaled_object"), ["shop|web|"]);
+    let connection = place.open();
+    assert_eq!(rows(&connection, "SELECT namespace, name, uid FROM v_scaled_object"), ["shop|web|"]);
+    assert_eq!(rows(&connection, "SELECT samples, others FROM v_loss"), ["1|0"]);
 }
 
 /// Run by the test below in a process of its own, which that test kills. Prints which decisions were carried out, and
@@ -296,6 +298,57 @@ fn a_loss_is_recorded_once_writing_works_again() {
         [format!("{lost}|0|1|1")]
     );
     assert_eq!(count(&other, "v_sample"), sent - lost as i64);
+}
+
+/// A definition is recorded only once, and without it the samples of its triggers cannot be stored.
+#[test]
+fn what_lasts_is_asked_for_again_after_a_loss() {
+    let place = Place::new();
+    let store = place.start_defined();
+    let other = place.open();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    store.send(vec![decision(START)]);
+    wait_for("a failure", || store.stats().failed_flushes_total >= 1);
+    store.send((0..100_000).map(|i| decision(START + i)).collect());
+    let api = ObjectKey::new(ApiGroup::KedaSh, "shop", "api");
+    let defined = definition(START, &api, "v", 1, vec![trigger(0, 1.0)]);
+    store.send(vec![defined.clone()]);
+    assert_eq!((store.stats().lost_kept_total, store.renewals_total()), (2, 0));
+    other.execute_batch("COMMIT").unwrap();
+    wait_for("the retry", || store.stats().queue_depth == 0);
+    wait_for("the question", || store.renewals_total() == 1);
+    store.send(vec![sample(START, &api, Answer::Value(1.0))]);
+    store.send(vec![defined, sample(START + 1, &api, Answer::Value(2.0))]);
+    store.flush().unwrap();
+    assert_eq!(store.renewals_total(), 1);
+    stop(store);
+    assert_eq!(rows(&other, "SELECT value FROM v_sample WHERE name = 'api'"), ["2"]);
+    assert_eq!(rows(&other, "SELECT sum(samples), sum(others) FROM v_loss"), ["1|2"]);
+}
+
+/// They come for as long as an object is active, and must not displace what is recorded only once.
+#[test]
+fn last_activities_are_merged_while_writing_fails() {
+    let place = Place::new();
+    let store = place.start_defined();
+    let other = place.open();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    store.send(vec![decision(START)]);
+    wait_for("a failure", || store.stats().failed_flushes_total >= 1);
+    let mut times = (START..START + 150_000).map(|at| Record::LastActive { object: web(), at: UnixMillis(at) });
+    loop {
+        let some: Vec<_> = times.by_ref().take(10_000).collect();
+        if some.is_empty() {
+            break;
+        }
+        store.send(some);
+        wait_for("them to be merged", || store.stats().queue_depth == 2);
+    }
+    other.execute_batch("COMMIT").unwrap();
+    wait_for("the retry", || store.stats().queue_depth == 0);
+    assert_eq!(store.stats().lost_total, 0);
+    stop(store);
+    assert_eq!(rows(&other, "SELECT last_active_at_unix_ms FROM object_state"), [(START + 149_999).to_string()]);
 }
 
 /// The committed history is lost but scaling continues: definitions, recorded only once, are in the new file.
