@@ -351,8 +351,10 @@ fn old_rows_go_and_the_file_shrinks() {
     let store = Store::start(&place.path(), options).unwrap();
     let connection = place.open();
     super::wait_for("retention", || {
-        ["sample_head", "sample_chunk", "sample_block", "decision"].iter().all(|table| count(&connection, table) == 0)
+        ["sample_head", "sample_chunk", "sample_block"].iter().all(|table| count(&connection, table) == 0)
+            && count(&connection, "decision") == 1
     });
+    assert_eq!(rows(&connection, "SELECT at_unix_ms FROM decision"), [(START + 4_999).to_string()], "it lasts");
     super::wait_for("free pages to go", || {
         rows(&connection, "SELECT freelist_count <= 256 FROM pragma_freelist_count") == ["1"]
     });
