@@ -744,17 +744,10 @@ mod tests {
     /// Scales a target of so many replicas from 0 to 1.
     fn scaled(replicas: u32, fates: &'static [Fate]) -> Result<(), WriteErrorKind> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("kubeconfig");
-        let text = format!(
-            "current-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
-             clusters: [{{name: k, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: u, user: {{}}}}]\n",
-            listener.local_addr().unwrap()
-        );
-        std::fs::write(&path, text).unwrap();
+        let config = ClusterConfig::of_server(listener.local_addr().unwrap());
         std::thread::spawn(move || serve(&listener, replicas, fates.iter().copied()));
         let writer = Writer {
-            client: Client::new(ClusterConfig::from_kubeconfig(&path).unwrap()),
+            client: Client::new(config),
             fence: Arc::new(Fence::open()),
             authentications: None,
             discovery: Discovery::default(),

@@ -75,6 +75,19 @@ impl ClusterConfig {
         }
     }
 
+    /// A server without TLS or credentials, for tests of what uses a client.
+    #[cfg(test)]
+    pub(crate) fn of_server(address: std::net::SocketAddr) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("kubeconfig");
+        let text = format!(
+            "current-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
+             clusters: [{{name: k, cluster: {{server: 'http://{address}'}}}}]\nusers: [{{name: u, user: {{}}}}]\n"
+        );
+        std::fs::write(&path, text).expect("a file");
+        Self::from_kubeconfig(&path).expect("a valid kubeconfig")
+    }
+
     pub fn from_kubeconfig(path: &Path) -> Result<Self, ConfigError> {
         Self::from_selected(Kubeconfig { files: vec![path.to_owned()], context: None }, false)
     }

@@ -11,6 +11,7 @@ use hpalite::scaling::event::{Answer, Record};
 use hpalite::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
 use hpalite::store::Store;
+use rusqlite::Connection;
 
 use super::{Place, START, count, definition, keeping_all, rows, sample, stop, trigger, wait_for, web};
 
@@ -275,14 +276,20 @@ fn a_ticket_is_answered_by_the_commit_and_at_once_while_writing_fails() {
     stop(store);
 }
 
-#[test]
-fn a_loss_is_recorded_once_writing_works_again() {
-    let place = Place::new();
-    let store = place.start_defined();
+/// Another process holds the lock until the transaction of the returned connection ends, and one record waits.
+fn keep_from_writing(place: &Place, store: &Store) -> Connection {
     let other = place.open();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     store.send(vec![decision(START)]);
     wait_for("a failure", || store.stats().failed_flushes_total >= 1);
+    other
+}
+
+#[test]
+fn a_loss_is_recorded_once_writing_works_again() {
+    let place = Place::new();
+    let store = place.start_defined();
+    let other = keep_from_writing(&place, &store);
     let mut sent = 0;
     wait_for("a loss", || {
         sent += 10_000;
@@ -305,10 +312,7 @@ fn a_loss_is_recorded_once_writing_works_again() {
 fn what_lasts_is_asked_for_again_after_a_loss() {
     let place = Place::new();
     let store = place.start_defined();
-    let other = place.open();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    store.send(vec![decision(START)]);
-    wait_for("a failure", || store.stats().failed_flushes_total >= 1);
+    let other = keep_from_writing(&place, &store);
     store.send((0..100_000).map(|i| decision(START + i)).collect());
     let api = ObjectKey::new(ApiGroup::KedaSh, "shop", "api");
     let defined = definition(START, &api, "v", 1, vec![trigger(0, 1.0)]);
@@ -331,10 +335,7 @@ fn what_lasts_is_asked_for_again_after_a_loss() {
 fn last_activities_are_merged_while_writing_fails() {
     let place = Place::new();
     let store = place.start_defined();
-    let other = place.open();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    store.send(vec![decision(START)]);
-    wait_for("a failure", || store.stats().failed_flushes_total >= 1);
+    let other = keep_from_writing(&place, &store);
     let mut times = (START..START + 150_000).map(|at| Record::LastActive { object: web(), at: UnixMillis(at) });
     loop {
         let some: Vec<_> = times.by_ref().take(10_000).collect();

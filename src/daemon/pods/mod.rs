@@ -288,16 +288,8 @@ mod tests {
     use crate::kube::config::ClusterConfig;
 
     fn counter(server: &std::net::TcpListener) -> Counter {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("kubeconfig");
-        let text = format!(
-            "current-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
-             clusters: [{{name: k, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: u, user: {{}}}}]\n",
-            server.local_addr().unwrap()
-        );
-        std::fs::write(&path, text).unwrap();
         Counter {
-            client: Client::new(ClusterConfig::from_kubeconfig(&path).unwrap()),
+            client: Client::new(ClusterConfig::of_server(server.local_addr().unwrap())),
             inbox: sync_channel(8).0,
             wanted: Arc::default(),
             news: sync_channel(8).0,

@@ -217,7 +217,7 @@ fn the_count_of_a_target_that_a_foreign_hpa_scales_is_not_restored() {
     assert_eq!((rig.replicas("web"), rig.has_hpa("other")), (20, true));
 }
 
-/// Regression: of two objects that are deleted together neither counted as the other's rival, so both restored.
+/// Of two objects that are deleted together neither counts as the other's rival, and only one knows the count of before.
 #[test]
 fn of_two_rivals_deleted_together_the_owner_restores() {
     let mut rig = shop(2, 500.0, |_| {});
