@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::lists::ListTracker;
 use super::work::{Objects, Work};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, OwnerRef, is_controlled_by};
 use crate::scaling::model::{ApiGroup, ObjectKey};
@@ -80,6 +81,17 @@ impl Object {
         hpas.map(|hpa| &**hpa).filter(move |hpa| !is_controlled_by(hpa, &me) && !hpa.deletion_requested)
     }
 
+    /// The HPA of the target names a ScaledObject of the other API group as its owner, and whether that lives is not
+    /// known, since its group has not been listed yet.
+    pub(super) fn awaits_owner(&self, work: &Work<'_>) -> bool {
+        let is_listed = |owner: &OwnerRef| {
+            let group = owner.api_version.split_once('/').and_then(|(group, _)| ApiGroup::from_name(group));
+            group.and_then(|group| work.facts.lists.objects.get(&group)).is_none_or(ListTracker::is_complete)
+        };
+        !self.spec.is_only_watched()
+            && self.other_hpas(work).filter_map(|hpa| hpa.controller.as_ref()).any(|owner| !is_listed(owner))
+    }
+
     /// An HPA that scales the target for somebody else than a ScaledObject.
     fn foreign_hpa<'w>(&self, work: &'w Work<'_>) -> Option<&'w ObservedHpa> {
         self.other_hpas(work).find(|hpa| {
@@ -89,7 +101,10 @@ impl Object {
 
     /// Another one scales the target, or did when this object was refused it.
     pub(super) fn is_target_of_others(&self, work: &Work<'_>) -> bool {
-        self.is_target_shared(work) || self.lost_target_to().is_some() || self.foreign_hpa(work).is_some()
+        self.is_target_shared(work)
+            || self.lost_target_to().is_some()
+            || self.foreign_hpa(work).is_some()
+            || self.awaits_owner(work)
     }
 
     /// Another object, which is not being deleted, scales the same target.

@@ -41,6 +41,9 @@ impl Object {
             self.finalize(work);
             return false;
         }
+        if self.awaits_owner(work) {
+            return false;
+        }
         if self.spec.observed.is_some() {
             self.observe_hpa(work);
             return true;

@@ -203,6 +203,33 @@ fn the_loser_moves_nothing_neither_paused_nor_deleted() {
     assert_eq!(rig.replicas("web"), 4);
 }
 
+/// Regression: after a restart the target went to whichever API group was listed first.
+#[test]
+fn an_owner_of_the_other_api_keeps_its_target_although_it_is_listed_later() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    let mut old = fresh("old", "web", testing::definition());
+    old.key = ObjectKey::new(ApiGroup::KedaK8sIo, "default", "old");
+    old.created_at = UnixMillis(-5);
+    rig.cluster.put_object(old.clone());
+    rig.seconds(5);
+    let status = |rig: &Rig| rig.cluster.objects[&old.key].status.conditions.clone();
+    let refused = status(&rig);
+    assert!(refused[0].message.ends_with("is already managed by the ScaledObject 'shop'"), "{refused:?}");
+
+    rig.clear();
+    rig.unlisted = Some(ApiGroup::KedaSh);
+    rig.restart(Vec::new());
+    rig.seconds(60);
+    assert_eq!(rig.kinds(), [""; 0]);
+    rig.unlisted = None;
+    rig.list(0);
+    rig.seconds(60);
+    assert!(rig.has_hpa("keda-hpa-shop") && !rig.has_hpa("keda-hpa-old"));
+    assert_eq!(status(&rig), refused);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+}
+
 /// Regression: the deletion of an object that never owned its target scaled it from under the HPA that does.
 #[test]
 fn the_count_of_a_target_that_a_foreign_hpa_scales_is_not_restored() {

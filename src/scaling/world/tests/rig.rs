@@ -11,7 +11,9 @@ use crate::scaling::event::{
     Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError, WriteErrorKind,
     WriteKind,
 };
-use crate::scaling::model::{Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload};
+use crate::scaling::model::{
+    ApiGroup, Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
+};
 use crate::scaling::view::ObjectView;
 use crate::scaling::world::{Settings, World};
 use crate::store::{Options, Store};
@@ -98,6 +100,8 @@ pub(super) struct Rig {
     pub(super) is_traced: bool,
     /// The next process starts beside one that acts.
     pub(super) is_standby: bool,
+    /// The objects of this API group cannot be listed.
+    pub(super) unlisted: Option<ApiGroup>,
     /// Writes that the API server refuses until later, by id, with the object, the slot, and the time that it asks for.
     deferred: HashMap<u64, (ObjectKey, &'static str, Duration)>,
     /// Until when the API server wants no write to this slot of an object.
@@ -173,6 +177,7 @@ impl Rig {
             active: BTreeMap::new(),
             is_traced: false,
             is_standby: false,
+            unlisted: None,
             deferred: HashMap::new(),
             not_before: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -218,7 +223,9 @@ impl Rig {
         // A list includes pending watch events, which are not delivered twice.
         self.flush_echoes();
         self.queue.retain(|_, item| !matches!(item, Item::Echo(echo) if stream(echo) == kind));
-        for event in self.cluster.list(kind) {
+        let unlisted = self.unlisted;
+        let is_seen = |event: &Event| !matches!(event, Event::ScaledObject(group, _) if Some(*group) == unlisted);
+        for event in self.cluster.list(kind).into_iter().filter(is_seen) {
             self.step(event);
         }
     }
