@@ -44,15 +44,24 @@ impl World {
             Event::MetricRead(key) => self.with(&key, |object, work| object.metric_read(work)),
             Event::TurnWanted { number, object, server } => self.schedule.line_up(number, object, server),
             Event::TurnEnded { number, conduct } => self.schedule.end_turn(number, conduct, now),
-            Event::Restored(states) => self.restored(states),
+            Event::Restored(states) => self.restored(states, now),
             Event::Leading => self.lead(now),
             Event::HistoryRenewed => self.record_anew(),
             Event::Tick => {}
         }
     }
 
-    fn restored(&mut self, states: Vec<RestoredState>) {
-        self.restored.extend(states.into_iter().map(|state| (state.key.clone(), state)));
+    fn restored(&mut self, states: Vec<RestoredState>, now: UnixMillis) {
+        let namespaces = &self.settings.namespaces;
+        let is_watched = |state: &RestoredState| {
+            namespaces.is_empty() || namespaces.iter().any(|watched| **watched == *state.key.namespace)
+        };
+        let (watched, lost): (Vec<_>, Vec<_>) = states.into_iter().partition(is_watched);
+        // No list will say that an object of a namespace that is not watched any more is gone.
+        for RestoredState { key: object, .. } in lost {
+            self.outbox.record(Record::Removed { at: now, object });
+        }
+        self.restored.extend(watched.into_iter().map(|state| (state.key.clone(), state)));
     }
 
     fn scaled_object(&mut self, group: ApiGroup, seen: WatchEvent<Box<ScaledObject>>, now: UnixMillis) {

@@ -1,7 +1,7 @@
 //! The deletion of an object, observed or missed.
 
 use super::*;
-use crate::scaling::event::{Record, RestoredState};
+use crate::scaling::event::{Event, Record, RestoredState};
 
 #[test]
 fn without_restore_the_count_stays_and_the_object_goes() {
@@ -122,24 +122,37 @@ fn the_same_name_with_another_uid_is_another_object() {
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
 }
 
+fn removed(rig: &Rig) -> Vec<ObjectKey> {
+    let of = |record: &Record| match record {
+        Record::Removed { object, .. } => Some(object.clone()),
+        _ => None,
+    };
+    rig.records.iter().filter_map(of).collect()
+}
+
+fn restored(key: ObjectKey) -> RestoredState {
+    RestoredState { uid: format!("uid-{}", key.name), key, last_active_at: None, replicas: None }
+}
+
+/// Regression: it stayed in the history as living, and no limit of the history's age applied to it.
+#[test]
+fn what_is_not_watched_any_more_is_gone_from_the_history() {
+    let mut settings = super::rig::settings();
+    settings.namespaces = vec!["default".to_owned()];
+    let mut rig = Rig::with(Cluster::default(), settings);
+    let other = ObjectKey::new(ApiGroup::KedaSh, "other", "shop");
+    rig.step(Event::Restored(vec![restored(other.clone()), restored(key("shop"))]));
+    assert_eq!(removed(&rig), [other]);
+}
+
 /// Regression: an HPA, which has no finalizer of ours, stayed in the history as living if it was deleted during a restart.
 #[test]
 fn what_was_deleted_while_no_process_looked_is_gone_from_the_history() {
     let mut rig = shop(2, 500.0, |_| {});
     rig.seconds(5);
-    let removed = |rig: &Rig| -> Vec<ObjectKey> {
-        let of = |record: &Record| match record {
-            Record::Removed { object, .. } => Some(object.clone()),
-            _ => None,
-        };
-        rig.records.iter().filter_map(of).collect()
-    };
     let gone = [key("gone"), ObjectKey::new(ApiGroup::Autoscaling, "default", "gone")];
-    let known = gone.iter().cloned().chain([key("shop")]);
-    let of =
-        |key: ObjectKey| RestoredState { uid: format!("uid-{}", key.name), key, last_active_at: None, replicas: None };
     rig.clear();
-    rig.restart(known.map(of).collect());
+    rig.restart(gone.iter().cloned().chain([key("shop")]).map(restored).collect());
     rig.seconds(60);
     assert_eq!(removed(&rig), gone);
     rig.clear();
