@@ -183,11 +183,12 @@ impl TriggerState {
         self.silent_at = Some(at.plus(limit));
     }
 
-    /// Its value was polled longer ago than `limit`, so nothing may be decided on it.
+    /// Its value was polled at least `limit` ago, so nothing may be decided on it. In that instant its silence is an
+    /// error, too.
     #[must_use]
     pub fn is_old(&self, trigger: &Trigger, limit: Duration, now: UnixMillis) -> bool {
         let is_computed = matches!(trigger.source, Source::Cron(_));
-        matches!(self.current, Some(Current::Value { at, .. }) if !is_computed && now.since(at) > limit)
+        matches!(self.current, Some(Current::Value { at, .. }) if !is_computed && now.since(at) >= limit)
     }
 
     /// How old its value may become, see [`super::view::MetricView`].
@@ -389,6 +390,18 @@ mod tests {
             Some(Current::Failed { error, .. }) => Err(error.message),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Regression: in that instant a decision was still made on it, if another trigger was called missing first.
+    #[test]
+    fn a_reading_is_old_in_the_instant_of_its_silence() {
+        let (trigger, limit) = (trigger(0, "up"), Duration::from_secs(30));
+        let mut state = TriggerState::default();
+        state.record_answer(&trigger, &definition(), &Answer::Value(1.0), UnixMillis(1_000), NO_CONTEXT);
+        state.listen(&trigger, limit, UnixMillis(1_000));
+        assert_eq!(state.silent_at, Some(UnixMillis(31_000)));
+        assert!(!state.is_old(&trigger, limit, UnixMillis(30_999)));
+        assert!(state.is_old(&trigger, limit, UnixMillis(31_000)));
     }
 
     #[test]
