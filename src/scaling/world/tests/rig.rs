@@ -104,6 +104,8 @@ pub(super) struct Rig {
     pub(super) unlisted: Option<ApiGroup>,
     /// Writes that the API server refuses until later, by id, with the object, the slot, and the time that it asks for.
     deferred: HashMap<u64, (ObjectKey, &'static str, Duration)>,
+    /// Of which object, by its uid, the writes under way are.
+    writers: HashMap<u64, String>,
     /// Until when the API server wants no write to this slot of an object.
     pub(super) not_before: BTreeMap<(ObjectKey, &'static str), UnixMillis>,
     queue: BTreeMap<(UnixMillis, u64), Item>,
@@ -179,6 +181,7 @@ impl Rig {
             is_standby: false,
             unlisted: None,
             deferred: HashMap::new(),
+            writers: HashMap::new(),
             not_before: BTreeMap::new(),
             queue: BTreeMap::new(),
             last_item: 0,
@@ -204,6 +207,7 @@ impl Rig {
         self.queue.clear();
         self.cluster.echoes.clear();
         self.deferred.clear();
+        self.writers.clear();
         self.not_before.clear();
         self.writes_in_flight = 0;
         self.polls_in_flight = 0;
@@ -272,6 +276,7 @@ impl Rig {
             Command::Write(write) => {
                 self.writes_in_flight += 1;
                 self.writes.push((self.now, write.clone()));
+                self.writers.insert(write.id, self.uid(&write.object));
                 let delay = self.network.delay(self.write_ms);
                 self.later(delay, Item::Write(write));
             }
@@ -357,6 +362,11 @@ impl Rig {
         self.queue.insert((at, self.last_item), item);
     }
 
+    /// The uid of a ScaledObject that the process knows; empty for what is none.
+    fn uid(&self, key: &ObjectKey) -> String {
+        self.world.objects.get(key).map(|object| object.spec.uid.clone()).unwrap_or_default()
+    }
+
     /// Delivers the cluster's watch events, with a delay.
     pub(super) fn flush_echoes(&mut self) {
         for echo in std::mem::take(&mut self.cluster.echoes) {
@@ -432,7 +442,11 @@ impl Rig {
                     Item::Event(event) => {
                         if let Event::Written(done) = &event {
                             self.writes_in_flight -= 1;
-                            if let Some((object, slot, time)) = self.deferred.remove(&done.id) {
+                            let writer = self.writers.remove(&done.id);
+                            if let Some((object, slot, time)) = self.deferred.remove(&done.id)
+                                // What a deleted object was told is not about the one that has its name now.
+                                && writer == Some(self.uid(&object))
+                            {
                                 self.not_before.insert((object, slot), self.now.plus(time));
                             }
                         }
@@ -518,7 +532,7 @@ pub(super) fn slot_name(kind: &WriteKind) -> &'static str {
         | WriteKind::ReplaceHpa { .. }
         | WriteKind::DeleteHpa { .. } => "hpa",
         WriteKind::Scale { .. } => "scale",
-        WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => "none of an object",
+        WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => "authentication",
     }
 }
 

@@ -144,6 +144,12 @@ fn check(rig: &mut Rig, commands: &[Command]) {
 
 /// While the API server asks for a pause, nothing of that kind is written to the object.
 fn check_retry_after(rig: &mut Rig, commands: &[Command]) {
+    // Another authentication may get the name of one that is gone.
+    let authentications = &rig.world.facts.authentications;
+    rig.not_before.retain(|(object, slot), _| {
+        *slot != "authentication"
+            || authentications.keys().any(|key| (&*key.namespace, &*key.name) == (&*object.namespace, &*object.name))
+    });
     for command in commands {
         match command {
             Command::Write(write) => {
