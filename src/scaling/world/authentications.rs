@@ -1,6 +1,6 @@
 //! Trigger authentications: which objects use them, and what their status says about it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::work::{AuthenticationLookup, Work};
@@ -51,15 +51,19 @@ impl World {
 
     pub(super) fn authentication_seen(&mut self, seen: Authentication, now: UnixMillis) {
         let key = seen.key.clone();
-        let (sources, unsupported, allowed) = (seen.sources.clone(), seen.unsupported.clone(), seen.allowed.clone());
-        let old = self.facts.authentications.insert(key.clone(), seen);
-        let is_same =
-            old.is_some_and(|old| old.sources == sources && old.unsupported == unsupported && old.allowed == allowed);
+        let is_same = self.facts.authentications.get(&key).is_some_and(|old| {
+            old.sources == seen.sources
+                && old.pod_identity == seen.pod_identity
+                && old.allowed == seen.allowed
+                && old.unsupported == seen.unsupported
+        });
+        self.facts.authentications.insert(key.clone(), seen);
+        // Nothing follows for its users from a new status or label, and one may have thousands.
         if !is_same {
             self.ask_again(&key, now);
+            self.mark_users(&key);
         }
-        self.mark_users(&key);
-        self.sync_authentication(&key, now);
+        self.unsynced.insert(key);
     }
 
     /// Polls triggers at once that failed for lack of credentials, since this change may be the fix.
@@ -90,85 +94,59 @@ impl World {
     }
 
     /// Maintains the index from authentications to the objects that refer to them.
-    pub(super) fn index_authentications(&mut self, key: &ObjectKey, spec: Option<&ScaledObject>, now: UnixMillis) {
-        let old: Vec<AuthenticationKey> = self.objects.get(key).map(|object| used(&object.spec)).unwrap_or_default();
+    pub(super) fn index_authentications(&mut self, key: &ObjectKey, spec: Option<&ScaledObject>) {
+        let old = self.objects.get(key).map(|object| used(&object.spec)).unwrap_or_default();
         let new = spec.map(used).unwrap_or_default();
-        for gone in old.iter().filter(|old| !new.contains(old)) {
+        for gone in old.difference(&new) {
             self.objects.by_authentication.remove(gone, key);
-            self.sync_authentication(gone, now);
         }
-        for used in new {
-            self.objects.by_authentication.insert(used, key.clone());
+        for used in new.difference(&old) {
+            self.objects.by_authentication.insert(used.clone(), key.clone());
+        }
+        self.unsynced.extend(old.symmetric_difference(&new).cloned());
+    }
+
+    pub(super) fn mark_all_authentications(&mut self) {
+        self.unsynced.extend(self.facts.authentications.keys().cloned());
+    }
+
+    pub(super) fn retry_authentications(&mut self, now: UnixMillis) {
+        for (key, (at, _)) in &mut self.authentication_retries {
+            // The count of failures stays until a write succeeds or none is needed.
+            if at.take_if(|at| *at <= now).is_some() {
+                self.unsynced.insert(key.clone());
+            }
         }
     }
 
-    pub(super) fn sync_authentications_of(&mut self, key: &ObjectKey, now: UnixMillis) {
-        let used = self.objects.get(key).map(|object| used(&object.spec)).unwrap_or_default();
-        for authentication in used {
-            self.sync_authentication(&authentication, now);
-        }
-    }
-
-    pub(super) fn sync_all_authentications(&mut self, now: UnixMillis) {
-        let all: Vec<AuthenticationKey> = self.facts.authentications.keys().cloned().collect();
-        for key in all {
+    /// Looks at the authentications that something has changed for, as long as there is room for their writes.
+    pub(super) fn sync_authentications(&mut self, now: UnixMillis) {
+        while self.outbox.writes_in_flight < self.settings.writes_max {
+            let Some(key) = self.unsynced.pop_first() else { return };
             self.sync_authentication(&key, now);
         }
     }
 
-    pub(super) fn retry_authentications(&mut self, now: UnixMillis) {
-        let due = self.authentication_retries.iter();
-        let due: Vec<AuthenticationKey> =
-            due.filter(|(_, (at, _))| at.is_some_and(|at| at <= now)).map(|(key, _)| key.clone()).collect();
-        for key in due {
-            // The count of failures stays until a write succeeds or none is needed.
-            if let Some((at, _)) = self.authentication_retries.get_mut(&key) {
-                *at = None;
-            }
-            if !self.sync_authentication(&key, now) {
-                self.authentication_retries.remove(&key);
-            }
-        }
-    }
-
     /// Writes `status.scaledobjects`, and removes KEDA's finalizer from an authentication that is being deleted, so
-    /// that nothing blocks the deletion. Returns true if a write is needed.
-    fn sync_authentication(&mut self, key: &AuthenticationKey, now: UnixMillis) -> bool {
+    /// that nothing blocks the deletion.
+    fn sync_authentication(&mut self, key: &AuthenticationKey, now: UnixMillis) {
         if self.settings.is_shadow {
-            return false;
+            return;
         }
         let objects_known =
             self.facts.lists.objects.get(&key.group).is_some_and(super::lists::ListTracker::is_complete);
         let is_busy = self.authentication_writes.values().any(|busy| busy.key == *key);
         let waits = self.authentication_retries.get(key).is_some_and(|(at, _)| at.is_some_and(|at| at > now));
         if self.facts.is_standby || !objects_known || is_busy || waits {
-            return false;
+            return;
         }
         let Some(found) = self.facts.authentications.get(key) else {
-            return false;
+            return;
         };
-        let kind = if found.deletion_requested {
-            let stay: Vec<String> =
-                found.finalizers.iter().filter(|name| !FINALIZERS.contains(&name.as_str())).cloned().collect();
-            if stay.len() == found.finalizers.len() {
-                return false;
-            }
-            let resource_version = found.resource_version.clone();
-            WriteKind::AuthenticationFinalizers { authentication: key.clone(), finalizers: stay, resource_version }
-        } else if key.group == ApiGroup::KedaK8sIo {
-            // Authentications of the old API have no status.
-            return false;
-        } else {
-            let wanted = self.user_names(key, &found.status_scaled_objects);
-            if wanted == found.status_scaled_objects {
-                return false;
-            }
-            WriteKind::AuthenticationStatus { authentication: key.clone(), scaled_objects: wanted }
+        let Some(kind) = self.authentication_write(found) else {
+            self.authentication_retries.remove(key);
+            return;
         };
-        if self.outbox.writes_in_flight >= self.settings.writes_max {
-            self.authentications_starved = true;
-            return true;
-        }
         let resource_version = found.resource_version.clone();
         let id = self.outbox.next_write;
         self.outbox.next_write += 1;
@@ -177,7 +155,29 @@ impl World {
             .insert(id, AuthenticationWrite { key: key.clone(), kind: kind.clone(), resource_version });
         let object = ObjectKey::new(key.group, &key.namespace, &key.name);
         self.outbox.push(Command::Write(Write { id, object, kind }));
-        true
+    }
+
+    /// The write that an authentication needs.
+    fn authentication_write(&self, found: &Authentication) -> Option<WriteKind> {
+        let authentication = found.key.clone();
+        if found.deletion_requested {
+            let finalizers: Vec<String> =
+                found.finalizers.iter().filter(|name| !FINALIZERS.contains(&name.as_str())).cloned().collect();
+            let resource_version = found.resource_version.clone();
+            let is_needed = finalizers.len() != found.finalizers.len();
+            return is_needed.then_some(WriteKind::AuthenticationFinalizers {
+                authentication,
+                finalizers,
+                resource_version,
+            });
+        }
+        // Authentications of the old API have no status.
+        if authentication.group == ApiGroup::KedaK8sIo {
+            return None;
+        }
+        let scaled_objects = self.user_names(&authentication, &found.status_scaled_objects);
+        let is_needed = scaled_objects != found.status_scaled_objects;
+        is_needed.then_some(WriteKind::AuthenticationStatus { authentication, scaled_objects })
     }
 
     /// The ScaledObjects that use an authentication. Keeps the order of the names that are listed already, and appends new ones.
@@ -189,8 +189,8 @@ impl World {
         let others_may_use = self.settings.selects_objects || (is_cluster_wide && !self.settings.namespaces.is_empty());
         let mut names: Vec<&str> =
             before.split(',').filter(|name| users.contains(name) || (others_may_use && !name.is_empty())).collect();
-        let new: Vec<&str> = users.into_iter().filter(|name| !names.contains(name)).collect();
-        names.extend(new);
+        let listed: HashSet<&str> = names.iter().copied().collect();
+        names.extend(users.into_iter().filter(|name| !listed.contains(name)));
         names.join(",")
     }
 
@@ -224,7 +224,7 @@ impl World {
             }
         }
         // Users may have changed while the write was under way.
-        self.sync_authentication(key, now);
+        self.unsynced.insert(key.clone());
     }
 }
 
@@ -282,9 +282,9 @@ impl Object {
     }
 }
 
-fn used(spec: &ScaledObject) -> Vec<AuthenticationKey> {
+fn used(spec: &ScaledObject) -> BTreeSet<AuthenticationKey> {
     let Ok(definition) = &spec.definition else {
-        return Vec::new();
+        return BTreeSet::new();
     };
     let references = definition.triggers.iter().map(|trigger| &trigger.authentication);
     let of_resources = definition.resource_triggers.iter().map(|trigger| &trigger.authentication);

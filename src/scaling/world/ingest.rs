@@ -92,6 +92,8 @@ impl World {
                     }
                 }
                 self.mark_all();
+                // Their users are known now.
+                self.mark_all_authentications();
             }
         }
     }
@@ -114,7 +116,7 @@ impl World {
             self.number_annotations(&mut spec);
             self.index_asked(&key, &spec.asked);
         }
-        self.index_authentications(&key, Some(&spec), now);
+        self.index_authentications(&key, Some(&spec));
         match self.objects.get_mut(&key) {
             Some(object) => {
                 let is_new = spec.scales_to_zero && !object.spec.scales_to_zero;
@@ -223,7 +225,7 @@ impl World {
 
     fn object_gone(&mut self, key: &ObjectKey, now: UnixMillis) {
         // This comes before the object is removed, since its spec names its authentications.
-        self.index_authentications(key, None, now);
+        self.index_authentications(key, None);
         self.index_asked(key, &[]);
         self.with(key, |object, work| object.emit_if_released(work));
         let Some(object) = self.objects.remove(key) else {
@@ -472,7 +474,7 @@ impl World {
                     self.authentication_gone(&key(namespace, name));
                 }
                 self.mark_all();
-                self.sync_all_authentications(now);
+                self.mark_all_authentications();
             }
         }
     }

@@ -21,7 +21,7 @@ mod troubles;
 mod work;
 mod writes;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -76,8 +76,8 @@ pub struct World {
     authentication_writes: HashMap<u64, AuthenticationWrite>,
     /// Failed writes to authentications: when to try again, and how often in a row they failed.
     authentication_retries: BTreeMap<AuthenticationKey, (Option<UnixMillis>, u32)>,
-    /// A write to an authentication waits until fewer writes are in flight.
-    authentications_starved: bool,
+    /// Authentications that may need a write.
+    unsynced: BTreeSet<AuthenticationKey>,
     /// Time of the newest event.
     now: UnixMillis,
     /// When the process went on after it had stood still. Polls that were sent before are repeated.
@@ -129,7 +129,7 @@ impl World {
             settings,
             authentication_writes: HashMap::new(),
             authentication_retries: BTreeMap::new(),
-            authentications_starved: false,
+            unsynced: BTreeSet::new(),
             now: UnixMillis::default(),
             woke_at: None,
             restored: HashMap::new(),
@@ -150,7 +150,7 @@ impl World {
             object.last_active_at = object.last_active_at.max(object.spec.status.last_active_at_most()).min(Some(now));
         }
         self.outbox.dirty.extend(self.objects.keys().into_iter().cloned());
-        self.sync_all_authentications(now);
+        self.mark_all_authentications();
     }
 
     /// Takes one event and returns the commands that follow from it.
@@ -166,16 +166,15 @@ impl World {
         self.retry_authentications(now);
         loop {
             while let Some(key) = self.outbox.dirty.pop_first() {
-                if self.with(&key, |object, work| object.reconcile(work)) {
-                    self.sync_authentications_of(&key, now);
-                }
+                self.with(&key, |object, work| object.reconcile(work));
             }
             // Poll cycles start after reconciliation, so that none starts for an object that the event has stopped.
             self.start_due_poll_cycles(now);
-            if self.outbox.dirty.is_empty() && !self.feed_starved(now) {
+            if self.outbox.dirty.is_empty() && !self.feed_starved() {
                 break;
             }
         }
+        self.sync_authentications(now);
         let jobs = self.schedule.dispatch(now);
         self.outbox.commands.extend(jobs.into_iter().map(Command::Poll));
         self.outbox.commands.extend(self.schedule.take_turns().into_iter().map(Command::Turn));
@@ -191,21 +190,16 @@ impl World {
     }
 
     /// Lets the next object that waits for a write go on if there is room. Returns true if it must be reconciled.
-    fn feed_starved(&mut self, now: UnixMillis) -> bool {
-        while self.outbox.writes_in_flight < self.settings.writes_max {
-            if let Some(key) = self.outbox.starved.pop_front() {
-                if let Some(object) = self.objects.get_mut(&key) {
-                    object.is_starved = false;
-                }
-                self.outbox.dirty.insert(key);
-                return true;
-            }
-            if !std::mem::take(&mut self.authentications_starved) {
-                return false;
-            }
-            self.sync_all_authentications(now);
+    fn feed_starved(&mut self) -> bool {
+        if self.outbox.writes_in_flight >= self.settings.writes_max {
+            return false;
         }
-        false
+        let Some(key) = self.outbox.starved.pop_front() else { return false };
+        if let Some(object) = self.objects.get_mut(&key) {
+            object.is_starved = false;
+        }
+        self.outbox.dirty.insert(key);
+        true
     }
 
     /// Moves everything that is planned along with a step of the wall clock, so that a step forward ends no cooldown

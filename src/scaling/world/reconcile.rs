@@ -28,34 +28,33 @@ const NO_COLLECTOR_PHRASE: &str = "Failed to create new metrics collector";
 const HPA_TRIES: u32 = 3;
 
 impl Object {
-    /// Returns true if it went through to the end.
-    pub(super) fn reconcile(&mut self, work: &mut Work<'_>) -> bool {
+    /// Brings everything about the object up to date.
+    pub(super) fn reconcile(&mut self, work: &mut Work<'_>) {
         self.is_settled = false;
         self.find_pause(work);
         self.settle_attribution(work);
         self.observe_target(work);
         if !work.facts.may_decide(self.spec.key.group) {
-            return false;
+            return;
         }
         if self.spec.deletion_requested {
             self.finalize(work);
-            return false;
+            return;
         }
         if self.awaits_owner(work) {
-            return false;
+            return;
         }
         if self.spec.observed.is_some() {
             self.observe_hpa(work);
-            return true;
+            return;
         }
         if !self.spec.is_only_watched() && !self.claim(work) {
-            return false;
+            return;
         }
         let verdict = if self.spec.is_hpa() { self.judge_hpa(work) } else { self.judge(work) };
         self.settle(verdict, work);
         self.publish(work);
         self.sync_status(work);
-        true
     }
 
     /// Finds which pause holds at this time. A change takes effect at once, like one of the spec.
