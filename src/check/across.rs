@@ -155,7 +155,7 @@ impl Across {
         for (position, (asked, trigger)) in object.asked.iter().zip(&definition.triggers).enumerate() {
             self.reference(&object.key, trigger, place("metadata.annotations"));
             self.address(&object.key, trigger, place("metadata.annotations"));
-            let id = (object.key.namespace.to_string(), asked.clone());
+            let id = (object.key.namespace.to_string(), asked.as_read());
             let first = self.asked.entry(id).or_insert_with(|| Rc::clone(&shared));
             if let Some(Contradiction { message, fix }) = object.contradiction(position, first) {
                 self.findings.push(Finding { message, fix: fix.to_owned(), ..place("spec.metrics") });

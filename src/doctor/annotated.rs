@@ -31,7 +31,7 @@ impl Doctor<'_> {
 
     pub(super) fn annotated_hpas(&mut self) {
         let Some(found) = self.annotated() else { return };
-        let mut asked: BTreeMap<(&str, &Asked), &ScaledObject> = BTreeMap::new();
+        let mut asked: BTreeMap<(&str, Asked), &ScaledObject> = BTreeMap::new();
         for (hpa, object) in &found {
             let subject = format!("HorizontalPodAutoscaler {}/{}", object.key.namespace, object.key.name);
             let about = || vec![object.key.to_string()];
@@ -44,7 +44,7 @@ impl Doctor<'_> {
                 }
                 Ok(_) => {
                     for (position, one) in object.asked.iter().enumerate() {
-                        let first = *asked.entry((&*object.key.namespace, one)).or_insert(object);
+                        let first = *asked.entry((&*object.key.namespace, one.as_read())).or_insert(object);
                         if let Some(found) = object.contradiction(position, first) {
                             self.error("hpa-metric-taken", &subject, found.message, found.fix);
                             self.is_about(about());

@@ -95,7 +95,8 @@ impl ScaledObject {
     #[must_use]
     pub fn contradiction(&self, position: usize, first: &Self) -> Option<Contradiction> {
         let asked = self.asked.get(position)?;
-        let theirs = first.asked.iter().position(|one| one == asked)?;
+        let read = asked.as_read();
+        let theirs = first.asked.iter().position(|one| one.as_read() == read)?;
         let trigger = |object: &Self, at: usize| object.definition.as_ref().ok()?.triggers.get(at).cloned();
         let (mine, other) = (trigger(self, position)?, trigger(first, theirs)?);
         let is_same = mine.source == other.source
@@ -130,6 +131,23 @@ pub struct Asked {
     pub metric: String,
     pub labels: Vec<(String, String)>,
     pub of: AskedOf,
+}
+
+impl Asked {
+    /// What a read of it shows: the controller's client writes the metric's name in lower case, and names the resource
+    /// and group of an object, and not its kind and version.
+    #[must_use]
+    pub fn as_read(&self) -> Self {
+        let of = match &self.of {
+            AskedOf::Object(object) => AskedOf::Object(Described {
+                api_version: object.group().to_owned(),
+                kind: String::new(),
+                name: object.name.clone(),
+            }),
+            of => of.clone(),
+        };
+        Self { metric: self.metric.to_ascii_lowercase(), labels: self.labels.clone(), of }
+    }
 }
 
 /// Which kind of metric an HPA asks for.

@@ -114,7 +114,7 @@ impl World {
         });
         if spec.is_hpa() {
             self.number_annotations(&mut spec);
-            self.index_asked(&key, &spec.asked);
+            self.index_asked(&key, Some(&spec));
         }
         self.index_authentications(&key, Some(&spec));
         match self.objects.get_mut(&key) {
@@ -208,25 +208,37 @@ impl World {
         }
     }
 
-    /// Maintains the index of the metrics that annotated HPAs ask for, and marks those that ask for the same.
-    fn index_asked(&mut self, key: &ObjectKey, new: &[Asked]) {
-        let old = self.objects.get(key).map(|object| Arc::clone(&object.spec.asked)).unwrap_or_default();
-        for asked in old.iter().filter(|old| !new.contains(old)) {
-            self.objects.by_asked.remove(&(Arc::clone(&key.namespace), asked.clone()), key);
-        }
-        for asked in new.iter().filter(|new| !old.contains(new)) {
-            self.objects.by_asked.insert((Arc::clone(&key.namespace), asked.clone()), key.clone());
-        }
-        for asked in old.iter().chain(new) {
-            let others = self.objects.by_asked.get(&(Arc::clone(&key.namespace), asked.clone()));
-            self.outbox.dirty.extend(others.iter().filter(|other| *other != key).cloned());
+    /// Maintains the index of the metrics that annotated HPAs ask for, and marks those that ask for the same if this is the
+    /// oldest, which all others are compared with. `new` is `None` for one that is gone.
+    fn index_asked(&mut self, key: &ObjectKey, new: Option<&ScaledObject>) {
+        let old = self.objects.get(key).map(|object| &object.spec);
+        let is_same = old.zip(new).is_some_and(|(old, new)| old.generation == new.generation && old.uid == new.uid);
+        let Some(created_at) = new.or(old).map(|spec| spec.created_at).filter(|_| !is_same) else {
+            return;
+        };
+        let shown = |spec: Option<&ScaledObject>| -> BTreeSet<Asked> {
+            spec.map(|spec| spec.asked.iter().map(Asked::as_read).collect()).unwrap_or_default()
+        };
+        let (old, new) = (shown(old), shown(new));
+        let me = (created_at, key.clone());
+        for asked in old.union(&new) {
+            let place = (Arc::clone(&key.namespace), asked.clone());
+            let others = self.objects.by_asked.get(&place).iter().filter(|one| **one != me);
+            let is_valid = |key: &ObjectKey| self.objects.get(key).is_some_and(|object| object.spec.definition.is_ok());
+            if others.clone().find(|(_, key)| is_valid(key)).is_some_and(|first| me < *first) {
+                self.outbox.dirty.extend(others.map(|(_, key)| key.clone()));
+            }
+            match new.contains(asked) {
+                true => self.objects.by_asked.insert(place, me.clone()),
+                false => self.objects.by_asked.remove(&place, &me),
+            }
         }
     }
 
     fn object_gone(&mut self, key: &ObjectKey, now: UnixMillis) {
         // This comes before the object is removed, since its spec names its authentications.
         self.index_authentications(key, None);
-        self.index_asked(key, &[]);
+        self.index_asked(key, None);
         self.with(key, |object, work| object.emit_if_released(work));
         let Some(object) = self.objects.remove(key) else {
             return;

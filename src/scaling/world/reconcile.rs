@@ -12,8 +12,8 @@ use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
 use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, Drift, ObservedHpa, Owner};
 use crate::scaling::model::{
-    ApiGroup, Condition, ConditionKind, ConditionStatus, Contradiction, FINALIZERS, Invalid, Pause, ScaledObject,
-    Status, Step, UnixMillis,
+    ApiGroup, Condition, ConditionKind, ConditionStatus, Contradiction, FINALIZERS, Invalid, Pause, Status, Step,
+    UnixMillis,
 };
 use crate::scaling::object::{Object, Verdict, scaling_active};
 use crate::scaling::target::Target;
@@ -154,18 +154,18 @@ impl Object {
         Verdict::Good
     }
 
-    /// Why a metric of this HPA cannot be served: an older HPA of the namespace asks by the same name and selector for
-    /// something else, and a read does not say which HPA it is for.
+    /// Why a metric of this HPA cannot be served: the oldest HPA of the namespace that asks by the same name and selector
+    /// asks for something else, and a read does not say which HPA it is for.
     fn contradiction(&self, work: &Work<'_>) -> Option<String> {
-        let age = |spec: &ScaledObject| (spec.created_at, Arc::clone(&spec.key.name));
+        let me = (self.spec.created_at, self.spec.key.clone());
         for (position, asked) in self.spec.asked.iter().enumerate() {
-            for key in work.others.by_asked.get(&(Arc::clone(&self.spec.key.namespace), asked.clone())) {
-                let Some(other) = work.others.get(key).filter(|other| age(&other.spec) < age(&self.spec)) else {
-                    continue;
-                };
-                if let Some(Contradiction { message, fix }) = self.spec.contradiction(position, &other.spec) {
-                    return Some(format!("spec.metrics: {message} ({fix})"));
-                }
+            let asking = work.others.by_asked.get(&(Arc::clone(&self.spec.key.namespace), asked.as_read()));
+            let older = asking.iter().take_while(|one| **one < me).filter_map(|(_, key)| work.others.get(key));
+            let first = older.map(|object| &object.spec).find(|spec| spec.definition.is_ok());
+            if let Some(Contradiction { message, fix }) =
+                first.and_then(|first| self.spec.contradiction(position, first))
+            {
+                return Some(format!("spec.metrics: {message} ({fix})"));
             }
         }
         None

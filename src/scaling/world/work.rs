@@ -32,7 +32,7 @@ pub(super) struct Objects {
     pub(super) by_hpa_name: Index<HpaId, ObjectKey>,
     pub(super) by_authentication: Index<AuthenticationKey, ObjectKey>,
     /// Annotated HPAs, by namespace and the metrics that they ask for.
-    pub(super) by_asked: Index<(Arc<str>, Asked), ObjectKey>,
+    pub(super) by_asked: Index<(Arc<str>, Asked), (UnixMillis, ObjectKey)>,
 }
 
 /// Values by key, sorted for each key, which nearly always has one: a B-tree would take half a kilobyte for that.

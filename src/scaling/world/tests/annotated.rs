@@ -202,6 +202,42 @@ fn of_two_that_ask_for_different_things_by_one_name_the_older_is_served() {
     assert!(view(&rig, "aaa").error.is_none(), "nobody contradicts it any more");
 }
 
+/// Regression: the one was answered with the other's value, and its history showed its own.
+#[test]
+fn what_a_read_cannot_tell_apart_contradicts() {
+    let asking = |name: &str, query: &str, kind: &str, metric: &str, spec: Value| {
+        let mut hpa = hpa(name, &[]);
+        hpa["metadata"]["annotations"] = json!({ format!("metric-config.{kind}.{metric}.prometheus/query"): query });
+        hpa["spec"]["metrics"] = json!([spec]);
+        hpa
+    };
+    let external = |metric: &str| {
+        json!({"type": "External", "external": {
+            "metric": {"name": metric, "selector": {"matchLabels": {"type": "prometheus"}}},
+            "target": {"type": "AverageValue", "averageValue": "10"}}})
+    };
+    let object = |kind: &str| {
+        json!({"type": "Object", "object": {
+            "metric": {"name": "rps"}, "describedObject": {"apiVersion": "apps/v1", "kind": kind, "name": "web"},
+            "target": {"type": "Value", "value": "10"}}})
+    };
+    for (kind, metrics, specs, is_fault) in [
+        ("external", ["orders", "Orders"], [external("orders"), external("Orders")], true),
+        ("external", ["orders", "ordered"], [external("orders"), external("ordered")], false),
+        ("object", ["rps", "rps"], [object("Deployment"), object("StatefulSet")], true),
+    ] {
+        let [first, second] = specs;
+        let mut rig = rig(&asking("api", "load", kind, metrics[0], first), 5.0);
+        let mut younger = asking("aaa", "other", kind, metrics[1], second);
+        younger["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+        put(&mut rig.cluster, &younger);
+        rig.seconds(5);
+        assert!(view(&rig, "api").error.is_none(), "{kind} {metrics:?}: {:?}", view(&rig, "api").error);
+        let error = view(&rig, "aaa").error.clone().unwrap_or_default();
+        assert_eq!(error.contains("the HPA api asks for another query by"), is_fault, "{kind} {metrics:?}: {error}");
+    }
+}
+
 #[test]
 fn it_is_scaled_to_zero_and_back_if_it_asks_for_that() {
     let annotations = [("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "100s")];
