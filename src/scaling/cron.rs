@@ -156,6 +156,14 @@ impl Expression {
         let mut date = date(day)?;
         let mut minute = from.rem_euclid(MINUTES_PER_DAY);
         while day * MINUTES_PER_DAY < end {
+            // What never comes is looked for through years, at each poll.
+            if self.months >> date.month() & 1 == 0 {
+                let rest = date.days_in_month() - date.day() + 1;
+                day += i64::from(rest);
+                date = date.last_of_month().tomorrow().ok()?;
+                minute = 0;
+                continue;
+            }
             if self.matches_day(date)
                 && let Some(found) = self.next_minute_of_day(minute)
             {
@@ -173,8 +181,7 @@ impl Expression {
         let has = |set: u64, value: i8| set >> value & 1 == 1;
         let in_month = has(self.days_of_month, date.day());
         let in_week = has(self.days_of_week, date.weekday().to_sunday_zero_offset());
-        let is_day = if self.is_either_day { in_month || in_week } else { in_month && in_week };
-        is_day && has(self.months, date.month())
+        if self.is_either_day { in_month || in_week } else { in_month && in_week }
     }
 
     fn next_minute_of_day(&self, from: i64) -> Option<i64> {

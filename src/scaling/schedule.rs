@@ -88,8 +88,9 @@ pub struct Finished {
 pub struct Schedule {
     poll_cycles: Calendar,
     jobs: HashMap<u64, Job>,
-    /// The jobs on which each object waits.
-    waiting_for: HashMap<ObjectKey, Vec<u64>>,
+    /// The jobs on which each object waits, and the trigger that does. Thousands of triggers may wait for one job, and only
+    /// a hundred are of one object.
+    waiting_for: HashMap<ObjectKey, Vec<(u64, u16)>>,
     /// Fingerprint of a poll key to its job, waiting or in flight.
     asked: HashMap<u64, u64>,
     /// Whether queries that one query can answer are sent as one.
@@ -186,25 +187,23 @@ impl Schedule {
         if let Some(id) = known
             && let Some(job) = self.jobs.get_mut(&id).filter(|job| job.poll_key == poll_key)
         {
-            if job.subscribers.contains(&subscriber) {
+            let waiting = self.waiting_for.entry(subscriber.0.clone()).or_default();
+            if waiting.contains(&(id, subscriber.1)) {
                 return;
             }
-            let key = subscriber.0.clone();
-            let is_new = !job.subscribers.iter().any(|(known, _)| *known == key);
-            job.subscribers.push(subscriber);
-            if is_new {
-                // It waits in the queue of each object, so that no object is delayed by another one's share.
-                if job.begun_at.is_none() {
-                    self.shares.wait(&key, &job.server, id);
-                }
-                self.waiting_for.entry(key).or_default().push(id);
+            let is_new = !waiting.iter().any(|(known, _)| *known == id);
+            waiting.push((id, subscriber.1));
+            // It waits in the queue of each object, so that no object is delayed by another one's share.
+            if is_new && job.begun_at.is_none() {
+                self.shares.wait(&subscriber.0, &job.server, id);
             }
+            job.subscribers.push(subscriber);
             return;
         }
         let id = self.next_id;
         self.next_id += 1;
         self.shares.wait(&subscriber.0, &server, id);
-        self.waiting_for.entry(subscriber.0.clone()).or_default().push(id);
+        self.waiting_for.entry(subscriber.0.clone()).or_default().push((id, subscriber.1));
         self.asked.insert(fingerprint, id);
         let families = families.unwrap_or_else(|| self.families_of(&poll_key.query, poll_key.credentials.as_ref()));
         let subscribers = vec![subscriber];
@@ -346,7 +345,7 @@ impl Schedule {
         self.no_longer_asked(id, &job);
         for (key, _) in &job.subscribers {
             if let Some(ids) = self.waiting_for.get_mut(key) {
-                ids.retain(|waiting| *waiting != id);
+                ids.retain(|(waiting, _)| *waiting != id);
                 if ids.is_empty() {
                     self.waiting_for.remove(key);
                 }
@@ -374,7 +373,8 @@ impl Schedule {
     pub fn forget(&mut self, key: &ObjectKey) {
         self.unplan(key);
         self.unregister(key);
-        for id in self.waiting_for.remove(key).unwrap_or_default() {
+        let waiting = self.waiting_for.remove(key).unwrap_or_default();
+        for id in waiting.into_iter().map(|(id, _)| id).collect::<BTreeSet<u64>>() {
             let Some(job) = self.jobs.get_mut(&id) else {
                 continue;
             };
