@@ -52,6 +52,8 @@ pub(super) struct Object {
     pub(super) triggers: Vec<TriggerState>,
     /// The result of the formula, if the definition has one, in the last complete poll cycle.
     pub(super) composite: Option<Composite>,
+    /// When the formula was evaluated last.
+    pub(super) composed_at: UnixMillis,
     /// What the status reports about failing triggers.
     pub(super) troubles: Troubles,
     pub(super) verdict: Verdict,
@@ -273,6 +275,7 @@ impl Object {
             decision: None,
             ready_pods: None,
             hpa_refusal: None,
+            composed_at: UnixMillis::default(),
             hpa_kept: None,
             hpa_correction: None,
             slots: Slots::default(),

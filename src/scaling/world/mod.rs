@@ -187,6 +187,7 @@ impl World {
         let wake = self.outbox.wakes.first().map(|(at, _)| *at);
         let retry = self.authentication_retries.values().filter_map(|(at, _)| *at);
         [wake, self.schedule.next_due(), self.outbox.silences.next(), retry.min()].into_iter().flatten().min()
+        let crowd = self.outbox.crowds.first().map(|(at, _)| *at);
     }
 
     /// Lets the next object that waits for a write go on if there is room. Returns true if it must be reconciled.

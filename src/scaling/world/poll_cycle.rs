@@ -22,6 +22,8 @@ use crate::scaling::trigger::FallbackContext;
 
 /// How often `lastActiveTime` is recorded while an object is active, for readers of the history alone.
 const RECORD_ACTIVE_EVERY: Duration = Duration::from_mins(5);
+/// How often the formula is evaluated during a poll cycle.
+const COMPOSE_EVERY: Duration = Duration::from_secs(1);
 
 impl World {
     pub(super) fn start_due_poll_cycles(&mut self, now: UnixMillis) {
@@ -116,11 +118,9 @@ impl Object {
                     Err(error) => Answer::Failed(error),
                 },
             };
-            self.receive_answer(trigger.index, &answer, work.now, Duration::ZERO, work);
+            self.take_answer(trigger.index, &answer, work.now, Duration::ZERO, work);
         }
-        if definition.is_resource_only() {
-            self.poll_cycle_progressed(work);
-        }
+        self.answers_taken(work);
     }
 
     /// Queues the poll of one trigger, unless it must not be sent.
@@ -146,8 +146,21 @@ impl Object {
         Credentials::of(&self.spec.key, trigger, |id| work.facts.authentications.get(id), target)
     }
 
-    /// Takes in an answer for one trigger, whether a poll cycle waits for it or not.
+    /// Takes in an answer for one trigger, and draws the conclusions.
     pub(super) fn receive_answer(
+        &mut self,
+        index: u16,
+        answer: &Answer,
+        at: UnixMillis,
+        latency: Duration,
+        work: &mut Work<'_>,
+    ) {
+        self.take_answer(index, answer, at, latency, work);
+        self.answers_taken(work);
+    }
+
+    /// Takes in an answer for one trigger, whether a poll cycle waits for it or not.
+    pub(super) fn take_answer(
         &mut self,
         index: u16,
         answer: &Answer,
@@ -161,19 +174,36 @@ impl Object {
         let Some(position) = definition.triggers.iter().position(|trigger| trigger.index == index) else {
             return;
         };
-        let is_awaited = self.poll_cycle.as_mut().is_some_and(|poll_cycle| poll_cycle.waiting.remove(&index));
-        self.record_sample(position, answer, at, latency, work);
-        if is_awaited {
-            self.poll_cycle_progressed(work);
-        } else if self.poll_cycle.is_none() {
-            // Between poll cycles a new value is decided on at once. One that is under way will do so at its end.
-            self.conclude(work);
+        if let Some(poll_cycle) = &mut self.poll_cycle {
+            poll_cycle.waiting.remove(&index);
         }
-        if self.poll_cycle.is_some() {
-            // A poll cycle may be long, and the formula's result is as old as the oldest of its values.
+        self.record_sample(position, answer, at, latency, work);
+    }
+
+    /// Draws the conclusions from answers that were taken in, once from all of them.
+    pub(super) fn answers_taken(&mut self, work: &mut Work<'_>) {
+        match self.poll_cycle {
+            Some(_) => self.poll_cycle_progressed(work),
+            // Between poll cycles a new value is decided on at once. One that is under way will do so at its end.
+            None => self.conclude(work),
+        }
+        self.compose_meanwhile(work);
+        self.publish(work);
+    }
+
+    /// Evaluates the formula during a poll cycle, which may be long: the formula's result is as old as the oldest of its
+    /// values. A formula may take longer than all else about an answer, and there may be a hundred answers.
+    pub(super) fn compose_meanwhile(&mut self, work: &mut Work<'_>) {
+        let has_formula = self.polled_definition.as_ref().is_some_and(|definition| definition.modifiers.is_some());
+        if self.poll_cycle.is_none() || !has_formula {
+            return;
+        }
+        let next = self.composed_at.plus(COMPOSE_EVERY);
+        if work.now < next {
+            work.outbox.wake(&self.spec.key, next);
+        } else {
             self.compose(work);
         }
-        self.publish(work);
     }
 
     /// Keeps what each pod answered, for the view that follows from the answer. While none answers, the last ones show
@@ -244,6 +274,7 @@ impl Object {
             return false;
         };
         let context = FallbackContext::of(&self.target, self.ready_pods.as_ref());
+        self.composed_at = work.now;
         let before = self.composite.as_ref();
         self.composite = Composite::compute(&definition, modifiers, &self.triggers, context, before, work.now);
         self.composite.is_some()

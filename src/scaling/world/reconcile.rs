@@ -53,6 +53,7 @@ impl Object {
         }
         let verdict = if self.spec.is_hpa() { self.judge_hpa(work) } else { self.judge(work) };
         self.settle(verdict, work);
+        self.compose_meanwhile(work);
         self.publish(work);
         self.sync_status(work);
     }

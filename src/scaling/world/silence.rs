@@ -69,13 +69,14 @@ impl Object {
             if silent_at.is_none_or(|at| at > work.now) {
                 continue;
             }
-            // A poll cycle that waits for this answer goes on without it.
-            self.receive_answer(trigger.index, &answer, work.now, Duration::ZERO, work);
+            self.take_answer(trigger.index, &answer, work.now, Duration::ZERO, work);
             let again = work.now.plus(definition.polling_interval.max(Duration::from_secs(1)));
             if let Some(state) = self.triggers.get_mut(position) {
                 state.silent_at = Some(again);
             }
         }
+        // A poll cycle that waits for these answers goes on without them.
+        self.answers_taken(work);
     }
 
     /// Repeats a poll whose answer is out of date.
