@@ -198,16 +198,26 @@ pub fn read(hpa: &ObservedHpa, servers: &Servers) -> Option<ParsedObject> {
     }
     let is_unread = |metric: &&HpaMetric| Metric::of(metric, &hpa.target, &configs).is_none();
     let unread = hpa.metrics.iter().filter(is_unread).find_map(measured_elsewhere).filter(|_| !metrics.is_empty());
+    let of_pods = metrics.iter().find(|metric| matches!(metric.asked.of, AskedOf::Pods { .. }));
+    let hindrance = match (unread, of_pods) {
+        (Some(metric), _) => Some(format!("hpalite does not read {}, which may need replicas", quoted(metric))),
+        // Nor does one pod that answers 0 say anything of another one that does not answer.
+        (None, Some(metric)) => Some(format!("without pods nobody answers for {}", quoted(&metric.asked.metric))),
+        (None, None) => None,
+    };
     let mut unheeded = None;
-    let scales_to_zero = match (cooldown_to_zero(hpa, &mut report), unread) {
+    let scales_to_zero = match (cooldown_to_zero(hpa, &mut report), hindrance) {
         (Some(seconds), None) => {
             spec["idleReplicaCount"] = json!(0);
             spec["cooldownPeriod"] = json!(seconds);
             true
         }
-        (Some(_), Some(metric)) => {
-            let message = format!("has no effect: hpalite does not read {}, which may need replicas", quoted(metric));
-            let fix = "ask for every metric by annotations, or remove this one";
+        (Some(_), Some(hindrance)) => {
+            let message = format!("has no effect: {hindrance}");
+            let fix = match of_pods {
+                Some(_) => "ask a server for every metric by annotations, or remove this one",
+                None => "ask for every metric by annotations, or remove this one",
+            };
             unheeded = Some(format!("{} {message} ({fix})", annotation(SCALE_TO_ZERO)).into());
             report.warn(annotation(SCALE_TO_ZERO), message, fix);
             false

@@ -389,6 +389,12 @@ fn nothing_is_scaled_to_zero_while_a_metric_of_somebody_else_may_need_it() {
     let message = "has no effect: hpalite does not read \"queue\", which may need replicas";
     assert_eq!(read.warnings[0].message, message);
     assert!(read.object.unheeded.expect("is reported").contains(message));
+    // Without pods nobody answers for theirs, and one that answers 0 says nothing of another that does not answer.
+    let mut of_pods = of_pods(&DOCUMENT);
+    of_pods["metadata"]["annotations"]["hpalite.dev/scale-to-zero"] = json!("true");
+    let read = read_one(of_pods);
+    assert!(!read.object.scales_to_zero && read.object.definition.is_ok());
+    assert_eq!(read.warnings[0].message, "has no effect: without pods nobody answers for \"rps\"");
     // What the HPA controller measures counts as it does for a ScaledObject: it cannot bring a target back from zero.
     let mut with_cpu = hpa(&annotations, &[("rps", TYPE)]);
     let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}});
