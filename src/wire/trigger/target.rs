@@ -58,5 +58,7 @@ pub(super) fn check(
         parameters.problem(name, message, "write at least \"0.001\", or scale the query up", report);
         return None;
     }
-    Some(number)
+    // As the HPA gets it: the fallback's value, proposals and explanations are about that.
+    #[expect(clippy::cast_precision_loss, reason = "beyond 2^53 a target has no last digits either")]
+    Some(milli as f64 / 1000.0)
 }
