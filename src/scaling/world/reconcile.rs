@@ -113,9 +113,14 @@ impl Object {
         if self.spec.pause.is_full() {
             return self.pause(work);
         }
-        if let Some(verdict) = self.pause_problem() {
-            return verdict;
+        match self.judge_running(work) {
+            // Last, since the HPA has to be told of a pause in one direction, which holds although its end is unreadable.
+            Verdict::Good => self.pause_problem().unwrap_or(Verdict::Good),
+            verdict => verdict,
         }
+    }
+
+    fn judge_running(&mut self, work: &mut Work<'_>) -> Verdict {
         let invalid = self.spec.definition.as_ref().err().cloned();
         if self.spec.target.name.is_empty() || is_about_target(invalid.as_ref()) {
             let message = invalid.map(|invalid| invalid.message()).unwrap_or_default();

@@ -246,6 +246,10 @@ fn a_bad_end_is_an_error_on_the_object_and_holds() {
              (write for example \"2027-01-31T06:00:00Z\")"
         );
         assert_eq!(rig.condition("shop", ConditionKind::Paused), "Paused=True ScaledObjectPaused");
+        // One direction is the HPA's to hold.
+        let hpa = rig.cluster.hpas.get(&("default".to_owned(), "keda-hpa-shop".to_owned()));
+        let behavior = hpa.map(|hpa| hpa.behavior.clone().unwrap_or_default().scale_down.unwrap_or_default());
+        assert_eq!(behavior.and_then(|rules| rules.select_policy).as_deref(), scale_in.then_some("Disabled"));
         rig.annotate(&key("shop"), |object| object.pause = Pause::default());
         rig.seconds(5);
         assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
