@@ -27,6 +27,8 @@ pub struct Cluster {
     pub namespaces: BTreeMap<String, Pause>,
     /// Names of HPAs that the API server refuses as invalid.
     pub refused_hpas: Vec<String>,
+    /// An admission webhook refuses every scale.
+    pub refuses_scales: bool,
     /// It is too old for the tolerance of an HPA, and drops the field.
     pub knows_no_tolerance: bool,
     /// Watch events that are not delivered yet.
@@ -214,6 +216,9 @@ impl Cluster {
                 }
                 self.remove_hpa(&id);
                 Ok(WriteOk::Done)
+            }
+            WriteKind::Scale { .. } if self.refuses_scales => {
+                Err(error(WriteErrorKind::Forbidden, "denied the request"))
             }
             WriteKind::Scale { target, from, to } => {
                 let namespace = write.object.namespace.to_string();

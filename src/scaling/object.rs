@@ -95,6 +95,8 @@ pub(super) struct Object {
     pub(super) is_starved: bool,
     /// During deletion: the target has its original replicas again, or restoring them was given up.
     pub(super) restored: bool,
+    /// The restoration has begun, so that attempts at scaling are attempts at that.
+    pub(super) is_restoring: bool,
     /// Resource version of our own last write. The watch may still deliver older versions of the object.
     pub(super) written_version: Option<u64>,
 }
@@ -205,6 +207,8 @@ pub(super) struct Slot {
     pub(super) in_flight: Option<u64>,
     pub(super) failures: u32,
     pub(super) retry_at: Option<UnixMillis>,
+    /// The API server has asked for that time.
+    pub(super) is_asked: bool,
 }
 
 impl Slot {
@@ -216,10 +220,17 @@ impl Slot {
         *self = Self::default();
     }
 
-    pub(super) fn failed(&mut self, retry_at: UnixMillis) {
+    pub(super) fn failed(&mut self, retry_at: UnixMillis, is_asked: bool) {
         self.in_flight = None;
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(retry_at);
+        self.is_asked = is_asked;
+    }
+
+    /// Begins anew with something else.
+    pub(super) fn forget_failures(&mut self) {
+        self.failures = 0;
+        self.retry_at = self.retry_at.filter(|_| self.is_asked);
     }
 }
 
@@ -264,6 +275,7 @@ impl Object {
             owns_target: false,
             triggers: Vec::new(),
             composite: None,
+            composed_at: UnixMillis::default(),
             troubles: Troubles::default(),
             verdict: Verdict::Pending,
             polled_generation: None,
@@ -275,7 +287,6 @@ impl Object {
             decision: None,
             ready_pods: None,
             hpa_refusal: None,
-            composed_at: UnixMillis::default(),
             hpa_kept: None,
             hpa_correction: None,
             slots: Slots::default(),
@@ -290,6 +301,7 @@ impl Object {
             is_settled: false,
             is_starved: false,
             restored: false,
+            is_restoring: false,
             written_version: None,
         }
     }

@@ -31,12 +31,26 @@ impl Object {
         if self.spec.is_shadow || !self.spec.finalizers.iter().any(ours) {
             return;
         }
-        if self.spec.restore_to_original && !self.restored && !self.is_target_of_others(work) && !self.restore(work) {
+        if self.spec.restore_to_original
+            && !self.restored
+            && !self.is_target_of_others(work)
+            && !(self.begins_to_restore() && self.restore(work))
+        {
             return;
         }
         let finalizers = self.spec.finalizers.iter().filter(|name| !ours(name)).cloned().collect();
         let resource_version = self.spec.resource_version.clone();
         self.write(WriteKind::Release { finalizers, resource_version }, work);
+    }
+
+    /// Returns false while a scale that was decided before the deletion is under way: it would undo the restoration, and
+    /// the answer to it brings the object another turn. Failures of before are no attempts at restoring.
+    fn begins_to_restore(&mut self) -> bool {
+        if !self.is_restoring && self.slots.scale.in_flight.is_none() {
+            self.is_restoring = true;
+            self.slots.scale.forget_failures();
+        }
+        self.is_restoring
     }
 
     /// Returns true if the target has its original replicas, or cannot get them.

@@ -194,7 +194,7 @@ impl World {
         };
         let retry_at = now.plus(wait.max(error.retry_after.unwrap_or_default()));
         if let Some(slot) = object.slots.by_id(id) {
-            slot.failed(retry_at);
+            slot.failed(retry_at, error.retry_after.is_some());
         }
         self.outbox.wake(key, retry_at);
         match kind {

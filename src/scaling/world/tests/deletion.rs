@@ -45,6 +45,41 @@ fn a_target_that_is_gone_holds_no_deletion_up() {
     assert!(rig.cluster.objects.is_empty());
 }
 
+/// Regression: attempts at something else counted as attempts at restoring, so there was none.
+#[test]
+fn a_count_is_restored_though_scaling_was_refused_before_the_deletion() {
+    let mut rig = shop(3, 0.0, |_| {});
+    rig.annotate(&key("shop"), |object| object.restore_to_original = true);
+    rig.seconds(400);
+    assert_eq!(rig.replicas("web"), 0);
+    rig.cluster.refuses_scales = true;
+    rig.set_answer("up", Answer::Value(5.0));
+    rig.seconds(3_600);
+    rig.cluster.refuses_scales = false;
+    rig.cluster.delete_object(&key("shop"));
+    rig.seconds(5);
+    assert!(rig.cluster.objects.is_empty());
+    assert_eq!(rig.replicas("web"), 3);
+}
+
+/// Regression: the target still had its count when the object was deleted, and lost it by a scale that was under way.
+#[test]
+fn a_scale_that_is_under_way_is_waited_for_before_the_count_is_restored() {
+    let mut rig = shop(3, 500.0, |_| {});
+    rig.annotate(&key("shop"), |object| object.restore_to_original = true);
+    rig.seconds(5);
+    rig.annotate(&key("shop"), |object| object.pause.paused = true);
+    rig.seconds(5);
+    rig.write_ms = 2_000;
+    rig.annotate(&key("shop"), |object| object.pause.replicas = Some(Ok(0)));
+    rig.seconds(1);
+    rig.cluster.delete_object(&key("shop"));
+    rig.seconds(60);
+    assert!(rig.cluster.objects.is_empty());
+    assert_eq!(super::scaling::scales(&rig), [(3, 0), (0, 3)]);
+    assert_eq!(rig.replicas("web"), 3);
+}
+
 /// A target that cannot be read at the moment is not a deleted target.
 #[test]
 fn a_count_is_restored_though_the_first_reads_of_the_target_fail() {
