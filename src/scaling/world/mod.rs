@@ -158,6 +158,8 @@ impl World {
         self.wake_up(now);
         self.ingest(event, now);
         self.take_silence(now);
+        self.outbox.owners.clear();
+        self.mark_crowds(now);
         while self.outbox.wakes.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, key)) = self.outbox.wakes.pop_first() {
                 self.outbox.dirty.insert(key);
@@ -185,9 +187,9 @@ impl World {
     #[must_use]
     pub fn next_deadline(&self) -> Option<UnixMillis> {
         let wake = self.outbox.wakes.first().map(|(at, _)| *at);
-        let retry = self.authentication_retries.values().filter_map(|(at, _)| *at);
-        [wake, self.schedule.next_due(), self.outbox.silences.next(), retry.min()].into_iter().flatten().min()
         let crowd = self.outbox.crowds.first().map(|(at, _)| *at);
+        let retry = self.authentication_retries.values().filter_map(|(at, _)| *at);
+        [wake, crowd, self.schedule.next_due(), self.outbox.silences.next(), retry.min()].into_iter().flatten().min()
     }
 
     /// Lets the next object that waits for a write go on if there is room. Returns true if it must be reconciled.
@@ -213,12 +215,15 @@ impl World {
         self.woke_at = self.woke_at.map(shift);
         self.outbox.wakes =
             std::mem::take(&mut self.outbox.wakes).into_iter().map(|(at, key)| (shift(at), key)).collect();
+        self.outbox.crowds =
+            std::mem::take(&mut self.outbox.crowds).into_iter().map(|(at, target)| (shift(at), target)).collect();
         for (at, _) in self.authentication_retries.values_mut() {
             *at = at.map(shift);
         }
         for object in self.objects.values_mut() {
             // What is served names the time that it is from, which would be young again after a step back.
             object.published = None;
+            object.composed_at = shift(object.composed_at);
             for at in [
                 &mut object.last_active_at,
                 &mut object.recorded_active_at,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::lists::ListTracker;
-use super::work::{Objects, Work};
+use super::work::{Facts, Objects, Work};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, OwnerRef, is_controlled_by};
 use crate::scaling::model::{ApiGroup, ObjectKey};
 use crate::scaling::object::Object;
@@ -11,6 +11,20 @@ use crate::scaling::target::{TargetId, target_is_taken};
 
 /// An annotation by which a foreign HPA is ignored, as by KEDA's admission webhook.
 const HPA_OWNERSHIP_CHECK: &str = "validations.keda.sh/hpa-ownership";
+
+/// More objects with one target than this are no accident, and all of them together cost no more than these.
+pub(super) const CROWD: usize = 16;
+
+impl Objects {
+    /// The objects of a target that learn of its changes at once: all, or of many the owner.
+    pub(super) fn first_of_target(&self, target: &TargetId, facts: &Facts) -> Vec<ObjectKey> {
+        let all = self.by_target.get(target);
+        match all.len() {
+            0..=CROWD => all.to_vec(),
+            _ => owner_of_target(target, None, self, facts).into_iter().collect(),
+        }
+    }
+}
 
 /// The HPA of another ScaledObject is no conflict: if its owner is gone, the garbage collector deletes it, and if not,
 /// its owner has lost the target.
@@ -40,7 +54,7 @@ fn shadow_of<'a>(hpa: &ObservedHpa, others: &'a Objects) -> Option<&'a str> {
 
 impl Object {
     /// Why this object must not scale the target, which another object or HPA owns.
-    pub(super) fn conflict(&self, work: &Work<'_>) -> Option<String> {
+    pub(super) fn conflict(&self, work: &mut Work<'_>) -> Option<String> {
         // Whoever owns the target, a shadow only looks at it, and an HPA is what others are in conflict with.
         if self.spec.is_only_watched() {
             return None;
@@ -49,7 +63,12 @@ impl Object {
         let wanted_hpa = self.definition().map(|definition| definition.hpa_name.as_str());
         let workload = self.spec.target.name.as_str();
         let kind = self.target.gvkr().map_or_else(|| self.spec.target.kind.clone(), |gvkr| gvkr.kind_text());
-        let winner = self.owner_of_target(target, work)?;
+        let known = work.outbox.owners.get(target).cloned();
+        let winner = known.unwrap_or_else(|| {
+            let owner = owner_of_target(target, Some(self), work.others, work.facts);
+            work.outbox.owners.insert(target.clone(), owner.clone());
+            owner
+        })?;
         if winner != self.spec.key {
             return Some(target_is_taken(workload, &kind, &winner.name));
         }
@@ -116,28 +135,31 @@ impl Object {
         })
     }
 
-    /// Returns which of several objects owns their target: the current owner, else the one that has an HPA, else the
-    /// one that the statuses of the others name, else the oldest. Only the first criterion is lost in a restart, and
-    /// the statuses replace it.
-    fn owner_of_target(&self, target: &TargetId, work: &Work<'_>) -> Option<ObjectKey> {
-        let keys = work.others.by_target.get(target).iter();
-        let rivals: Vec<(&ObjectKey, &Self)> = keys
-            .filter_map(|key| Some((key, if *key == self.spec.key { self } else { work.others.get(key)? })))
-            .filter(|(_, object)| !object.spec.deletion_requested && !object.spec.is_only_watched())
-            .collect();
-        if let [(key, _)] = rivals[..] {
-            return Some(key.clone());
-        }
-        let names: BTreeSet<&str> = rivals.iter().map(|(key, _)| &*key.name).collect();
-        // A winner that is no rival any more does not count.
-        let loss = |object: &'_ Self| object.lost_target_to().is_some_and(|winner| names.contains(winner));
-        let winners: BTreeSet<&str> = rivals.iter().filter_map(|(_, object)| object.lost_target_to()).collect();
-        let claims = rivals.iter().map(|(key, object)| {
-            let has_hpa =
-                work.facts.hpa_of(object).is_some_and(|hpa| TargetId::of(&hpa.namespace, &hpa.target) == *target);
-            let is_named = winners.contains(&*key.name);
-            (!object.owns_target, !has_hpa, loss(object), !is_named, object.spec.created_at, *key)
-        });
-        claims.min().map(|(.., key)| key.clone())
+/// Returns which of several objects owns their target: the current owner, else the one that has an HPA, else the one that
+/// the statuses of the others name, else the oldest. Only the first criterion is lost in a restart, and the statuses
+/// replace it. `me` is the object whose turn it is, which `others` lacks meanwhile.
+pub(super) fn owner_of_target(
+    target: &TargetId,
+    me: Option<&Object>,
+    others: &Objects,
+    facts: &Facts,
+) -> Option<ObjectKey> {
+    let keys = others.by_target.get(target).iter();
+    let rivals: Vec<(&ObjectKey, &Object)> = keys
+        .filter_map(|key| Some((key, me.filter(|me| *key == me.spec.key).or_else(|| others.get(key))?)))
+        .filter(|(_, object)| !object.spec.deletion_requested && !object.spec.is_only_watched())
+        .collect();
+    if let [(key, _)] = rivals[..] {
+        return Some(key.clone());
     }
 }
+    let names: BTreeSet<&str> = rivals.iter().map(|(key, _)| &*key.name).collect();
+    // A winner that is no rival any more does not count.
+    let loss = |object: &'_ Object| object.lost_target_to().is_some_and(|winner| names.contains(winner));
+    let winners: BTreeSet<&str> = rivals.iter().filter_map(|(_, object)| object.lost_target_to()).collect();
+    let claims = rivals.iter().map(|(key, object)| {
+        let has_hpa = facts.hpa_of(object).is_some_and(|hpa| TargetId::of(&hpa.namespace, &hpa.target) == *target);
+        let is_named = winners.contains(&*key.name);
+        (!object.owns_target, !has_hpa, loss(object), !is_named, object.spec.created_at, *key)
+    });
+    claims.min().map(|(.., key)| key.clone())

@@ -30,7 +30,7 @@ const STARTING_FOR: Duration = Duration::from_hours(1);
 impl World {
     /// Records a change of the target's replicas, whoever made it, for every object that scales the target.
     pub(super) fn note_replicas(&mut self, target: &TargetId, workload: &Workload) {
-        for key in self.objects.by_target.get(target).to_vec() {
+        for key in self.objects.first_of_target(target, &self.facts) {
             self.with(&key, |object, work| object.note_replicas_of(workload, work));
         }
     }

@@ -253,6 +253,10 @@ pub(super) struct Outbox {
     pub(super) wakes: BTreeSet<(UnixMillis, ObjectKey)>,
     /// Objects to be reconciled now.
     pub(super) dirty: BTreeSet<ObjectKey>,
+    /// Targets of many objects, and when those that do not own it are reconciled.
+    pub(super) crowds: BTreeSet<(UnixMillis, TargetId)>,
+    /// Who owns a target, as found since the last event.
+    pub(super) owners: HashMap<TargetId, Option<ObjectKey>>,
     /// When the missing answer of an object's trigger becomes an error.
     pub(super) silences: Calendar,
     pub(super) writes_in_flight: usize,
@@ -270,6 +274,8 @@ impl Outbox {
             commands: Vec::new(),
             wakes: BTreeSet::new(),
             dirty: BTreeSet::new(),
+            crowds: BTreeSet::new(),
+            owners: HashMap::new(),
             silences: Calendar::default(),
             writes_in_flight: 0,
             next_write: 1,

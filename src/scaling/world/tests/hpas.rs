@@ -203,6 +203,33 @@ fn the_loser_moves_nothing_neither_paused_nor_deleted() {
     assert_eq!(rig.replicas("web"), 4);
 }
 
+/// Each event about a target that many objects name would otherwise be a turn for each of them.
+#[test]
+fn of_many_objects_on_one_target_the_owner_goes_first_and_the_others_follow() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    let names: Vec<String> = (0..40).map(|number| format!("rival-{number}")).collect();
+    for name in &names {
+        rig.cluster.put_object(fresh(name, "web", testing::definition()));
+    }
+    rig.seconds(30);
+    for name in &names {
+        assert!(rig.ready_message(name).ends_with("is already managed by the ScaledObject 'shop'"), "{name}");
+    }
+    rig.set_replicas("web", 3);
+    rig.edit(&key("shop"), |object| redefine(object, |d| d.max_replicas = 7));
+    rig.seconds(1);
+    assert_eq!(rig.cluster.hpas[&hpa_id("keda-hpa-shop")].max_replicas, 7);
+    rig.cluster.delete_object(&key("shop"));
+    rig.seconds(2);
+    let owner = names.iter().find(|name| rig.has_hpa(&format!("keda-hpa-{name}"))).expect("one takes over at once");
+    rig.seconds(15);
+    for name in names.iter().filter(|name| *name != owner) {
+        let winner = format!("is already managed by the ScaledObject '{owner}'");
+        assert!(rig.ready_message(name).ends_with(&winner), "{name}: {}", rig.ready_message(name));
+    }
+}
+
 /// Regression: after a restart the target went to whichever API group was listed first.
 #[test]
 fn an_owner_of_the_other_api_keeps_its_target_although_it_is_listed_later() {
