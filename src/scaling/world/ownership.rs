@@ -120,20 +120,30 @@ impl Object {
 
     /// Another one scales the target, or did when this object was refused it.
     pub(super) fn is_target_of_others(&self, work: &Work<'_>) -> bool {
-        self.is_target_shared(work)
+        self.has_rival(work, |other| !other.spec.is_shadow)
             || self.lost_target_to().is_some()
             || self.foreign_hpa(work).is_some()
             || self.awaits_owner(work)
     }
 
-    /// Another object, which is not being deleted, scales the same target.
+    /// Another object, which is not being deleted, is about the same target.
     pub(super) fn is_target_shared(&self, work: &Work<'_>) -> bool {
-        work.others.by_target.get(&self.target_id).iter().any(|other| {
+        self.has_rival(work, |_| true)
+    }
+
+    /// Another object scales the target to and from zero.
+    pub(super) fn is_target_owned(&self, work: &Work<'_>) -> bool {
+        self.has_rival(work, |other| other.owns_target)
+    }
+
+    fn has_rival(&self, work: &Work<'_>, counts: impl Fn(&Self) -> bool) -> bool {
+        work.others.by_target.get(&self.target_id).iter().filter(|other| **other != self.spec.key).any(|other| {
             // What is only observed changes nothing of what happens.
-            let counts = |other: &Self| !other.spec.deletion_requested && other.spec.observed.is_none();
-            *other != self.spec.key && work.others.get(other).is_some_and(counts)
+            let is_there = |other: &Self| !other.spec.deletion_requested && other.spec.observed.is_none();
+            work.others.get(other).is_some_and(|other| is_there(other) && counts(other))
         })
     }
+}
 
 /// Returns which of several objects owns their target: the current owner, else the one that has an HPA, else the one that
 /// the statuses of the others name, else the oldest. Only the first criterion is lost in a restart, and the statuses
@@ -152,7 +162,6 @@ pub(super) fn owner_of_target(
     if let [(key, _)] = rivals[..] {
         return Some(key.clone());
     }
-}
     let names: BTreeSet<&str> = rivals.iter().map(|(key, _)| &*key.name).collect();
     // A winner that is no rival any more does not count.
     let loss = |object: &'_ Object| object.lost_target_to().is_some_and(|winner| names.contains(winner));
@@ -163,3 +172,4 @@ pub(super) fn owner_of_target(
         (!object.owns_target, !has_hpa, loss(object), !is_named, object.spec.created_at, *key)
     });
     claims.min().map(|(.., key)| key.clone())
+}

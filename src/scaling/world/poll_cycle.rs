@@ -387,7 +387,8 @@ impl Object {
         }
         // A state that lasts is recorded once. The samples show how values develop meanwhile.
         let is_repeated = self.recorded.decision.as_ref().is_some_and(|before| decision.repeats(before));
-        if !is_repeated || (decision.from != decision.to && !decision.is_shadow && !self.leaves_target(work)) {
+        let is_tried = self.slots.scale.is_free(work.now) && !self.leaves_target(&decision, work);
+        if !is_repeated || (decision.from != decision.to && !decision.is_shadow && is_tried) {
             self.recorded.decision = Some(Arc::clone(&decision));
             let (at, object) = (work.now, self.spec.key.clone());
             work.outbox.record(Record::Decision { at, object, decision: Arc::clone(&decision) });
@@ -395,15 +396,17 @@ impl Object {
         self.act(decision, work);
     }
 
-    /// Two that scale one target would undo each other's work, and a ScaledObject decides alone.
-    fn leaves_target(&self, work: &Work<'_>) -> bool {
-        self.spec.is_hpa() && self.is_target_shared(work)
+    /// Two that scale one target would undo each other's work, and a ScaledObject decides alone. But a target without
+    /// replicas is woken unless somebody else is there to do it: an HPA does nothing about it.
+    fn leaves_target(&self, decision: &Decision, work: &Work<'_>) -> bool {
+        let is_woken = decision.from == 0 && decision.to > 0;
+        self.spec.is_hpa() && if is_woken { self.is_target_owned(work) } else { self.is_target_shared(work) }
     }
 
     fn act(&mut self, decision: Arc<Decision>, work: &mut Work<'_>) {
         let (from, to) = (decision.from, decision.to);
         match self.target.gvkr().cloned() {
-            Some(_) if from != to && self.leaves_target(work) => {}
+            Some(_) if from != to && self.leaves_target(&decision, work) => {}
             Some(gvkr) if from != to && !decision.is_shadow => {
                 let target = ScaleTarget { gvkr, name: self.spec.target.name.clone() };
                 if self.write(WriteKind::Scale { target, from, to }, work) {

@@ -304,6 +304,24 @@ fn what_it_asks_for_and_does_not_get_is_reported_once() {
     assert_eq!(rig.replicas("api"), 1, "the queue may need it");
 }
 
+/// Regression: it slept for ever, since none of those that name the target scaled it.
+#[test]
+fn one_that_sleeps_is_woken_though_others_name_its_target() {
+    let annotations = [("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "0s")];
+    let mut rig = rig(&hpa("api", &annotations), 0.0);
+    rig.seconds(300);
+    assert_eq!(rig.replicas("api"), 0);
+    let mut shadow = fresh("shadow", "api", testing::definition());
+    shadow.is_shadow = true;
+    rig.cluster.put_object(shadow);
+    rig.cluster.put_object(fresh("refused", "api", testing::definition()));
+    rig.seconds(60);
+    assert!(rig.ready_message("refused").ends_with("is already managed by the hpa 'api'"));
+    rig.set_answer("load", Answer::Value(5.0));
+    rig.seconds(65);
+    assert_eq!(rig.replicas("api"), 1);
+}
+
 #[test]
 fn a_shadow_and_a_rival_scale_nothing_to_zero() {
     let annotations = [("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "0s")];

@@ -334,3 +334,15 @@ fn an_activity_in_the_future_ends_now() {
         assert_eq!(rig.replicas("web"), 0, "in the status: {in_status}");
     }
 }
+
+/// Regression: each poll recorded it anew while the next attempt waited.
+#[test]
+fn a_scale_that_is_refused_is_decided_once_for_each_attempt() {
+    let mut rig = shop(0, 5.0, |d| d.polling_interval = Duration::from_secs(1));
+    rig.cluster.refuses_scales = true;
+    rig.seconds(600);
+    let decided = rig.records.iter().filter(|record| matches!(record, Record::Decision { .. })).count();
+    let tried = scales(&rig).len();
+    assert!((3..20).contains(&tried), "{tried}");
+    assert!(decided <= tried + 1, "{decided} decisions for {tried} attempts");
+}
