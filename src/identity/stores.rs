@@ -16,7 +16,7 @@ use super::aws::{domain, get, post, secret, unreadable};
 use super::oauth::{access_token, refusal};
 use super::settings;
 use super::sigv4::{self, Keys};
-use super::tokens::{self, key, word};
+use super::tokens::{self, LIFETIME_MAX, key, word};
 use crate::encode::{base64_decode, escape, escape_segment};
 use crate::polling::auth::{Auth, is_header_value};
 use crate::polling::credentials::{StoreQuestion, StoreSource};
@@ -116,13 +116,7 @@ impl Identity {
             let Some(data) = answer.get("data").filter(|data| data.is_object()) else {
                 return Err(fault(format!("secret {path} of {} has no data", question.store)).into());
             };
-            // What a lease has is new at each question, so it is used for as long as it lasts.
-            let is_leased = answer.get("lease_id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
-            let lease = answer.get("lease_duration").and_then(Value::as_u64).map(Duration::from_secs);
-            let (lifetime, renewed) = match lease.filter(|lease| is_leased && !lease.is_zero()) {
-                Some(lease) => (lease, lease * 4 / 5),
-                None => (KEPT, RENEWED),
-            };
+            let (lifetime, renewed) = times(&answer);
             Ok((data.to_string(), lifetime, renewed))
         };
         // With the status of a refusal, which may be while an answer is kept.
@@ -351,6 +345,19 @@ fn json_type() -> Header {
     Header { name: "Content-Type".to_owned(), value: "application/json".to_owned(), secret: false }
 }
 
+/// Returns how long the secret of a Vault's answer is used, and the age at which it is asked for again.
+fn times(answer: &Value) -> (Duration, Duration) {
+    // What a lease has is new at each question, so it is used for as long as it lasts.
+    let is_leased = answer.get("lease_id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
+    let lease = answer.get("lease_duration").and_then(Value::as_u64).map(Duration::from_secs);
+    // A Vault may say any number of seconds, which is cut before it is multiplied.
+    let lease = lease.map(|lease| lease.min(LIFETIME_MAX));
+    match lease.filter(|lease| is_leased && !lease.is_zero()) {
+        Some(lease) => (lease, lease * 4 / 5),
+        None => (KEPT, RENEWED),
+    }
+}
+
 /// Returns a secret that a store gave, with the times that it is used.
 fn text_of(question: &StoreQuestion<'_>, text: Option<&str>) -> Result<(String, Duration, Duration), PollError> {
     match text {
@@ -375,6 +382,16 @@ fn member(text: &str, key: &str, engine: Engine) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: a lease that lasts longer than a number of seconds can be multiplied was a panic.
+    #[test]
+    fn leases_are_used_for_as_long_as_they_last_but_not_for_ever() {
+        let times = |id: &str, seconds: u64| times(&json!({ "lease_id": id, "lease_duration": seconds }));
+        assert_eq!(times("a", 100), (Duration::from_secs(100), Duration::from_secs(80)));
+        assert_eq!(times("a", u64::MAX), (LIFETIME_MAX, LIFETIME_MAX * 4 / 5));
+        assert_eq!(times("a", 0), (KEPT, RENEWED));
+        assert_eq!(times("", 100), (KEPT, RENEWED));
+    }
 
     #[test]
     fn members_of_either_engine() {

@@ -24,7 +24,7 @@ const FAILURE_FOR: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// No token is used longer, whatever its lifetime.
-const LIFETIME_MAX: Duration = Duration::from_hours(12);
+pub(super) const LIFETIME_MAX: Duration = Duration::from_hours(12);
 
 /// Time limit for each request for a token: it blocks a worker.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -74,7 +74,10 @@ impl<T> Tokens<T> {
         clock: &Clock,
         fetch: impl FnOnce() -> Result<Fresh<T>, PollError>,
     ) -> Result<Arc<T>, PollError> {
-        self.get_ahead(key, clock, || fetch().map(|(token, lifetime)| (token, lifetime, lifetime * 4 / 5)))
+        self.get_ahead(key, clock, || {
+            // A server may say any number of seconds, which is cut before it is multiplied.
+            fetch().map(|(token, lifetime)| (token, lifetime, lifetime.min(LIFETIME_MAX) * 4 / 5))
+        })
     }
 
     /// As [`Self::get`], where the second time that a fetch returns is the age at which the token is fetched again.
@@ -171,6 +174,22 @@ mod tests {
         assert_eq!(ask(172, Err("down")), Err("down".to_owned()), "it has expired");
         assert_eq!(ask(182, Ok(4)), Ok(4));
         assert_ne!(key(&["a", "b"]), key(&["ab", ""]));
+    }
+
+    /// Regression: the age at which a token is renewed was computed before its lifetime was cut, and overflowed.
+    #[test]
+    fn a_lifetime_without_end_is_cut() {
+        let now = Arc::new(AtomicI64::new(0));
+        let read = Arc::clone(&now);
+        let clock: Clock = Arc::new(move || UnixMillis(read.load(Ordering::SeqCst)));
+        let tokens = Tokens::default();
+        let ask = |at: Duration, token: u32| {
+            now.store(UnixMillis(0).plus(at).0, Ordering::SeqCst);
+            *tokens.get(key(&["a"]), &clock, || Ok((token, Duration::from_secs(u64::MAX)))).unwrap()
+        };
+        assert_eq!(ask(Duration::ZERO, 1), 1);
+        assert_eq!(ask(LIFETIME_MAX * 4 / 5 - Duration::from_secs(1), 2), 1);
+        assert_eq!(ask(LIFETIME_MAX * 4 / 5, 3), 3);
     }
 
     #[test]
