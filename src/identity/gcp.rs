@@ -121,6 +121,6 @@ impl Identity {
         let answer: Value = serde_json::from_slice(&body).map_err(|_| unreadable("Google"))?;
         let found = |name: &str| answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let token = found("accessToken").ok_or_else(|| unreadable("Google"))?;
-        Ok((token.to_owned(), self.until(found("expireTime"))))
+        Ok((tokens::measured(token, "Google")?, self.until(found("expireTime"))))
     }
 }

@@ -169,7 +169,7 @@ impl Identity {
                 return Err(unreadable("the Vault"));
             }
             let lease = answer.pointer("/auth/lease_duration").and_then(Value::as_u64).filter(|lease| *lease > 0);
-            Ok((found.to_owned(), lease.map_or(KEPT, Duration::from_secs)))
+            Ok((tokens::measured(found, "the Vault")?, lease.map_or(KEPT, Duration::from_secs)))
         };
         let token = self.bearers.get(login_key, &self.clock, log_in)?;
         let (found, refusal) = get_secret(&token);

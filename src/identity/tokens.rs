@@ -14,8 +14,11 @@ use crate::polling::transport::{BODY_MAX, Reply, Transport};
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::UnixMillis;
 
-/// Upper bound on the tokens of each kind. One has a few kilobytes.
+/// Upper bound on the tokens of each kind, which are 12 MiB.
 const TOKENS_MAX: usize = 1_024;
+
+/// Upper bound on the bytes of a token. It has a few kilobytes, and servers take header lines of 8 or 16.
+const TOKEN_MAX: usize = 12 << 10;
 
 /// A failure is shared for this long, so that a server that refuses is not asked by every poll.
 const FAILURE_FOR: Duration = Duration::from_secs(10);
@@ -137,6 +140,15 @@ pub(super) fn ask(
     }
     let why = explain(&body).map(|why| format!(" ({why})")).unwrap_or_default();
     Err(failed(ErrorClass::Authentication, format!("no token: {server} answered status {status}{why}")))
+}
+
+/// Refuses a token that is too long to be kept or sent; `who` gave it.
+pub(super) fn measured(token: &str, who: &str) -> Result<String, PollError> {
+    if token.len() > TOKEN_MAX {
+        let message = format!("no token: that of {who} has more than {} KiB", TOKEN_MAX >> 10);
+        return Err(failed(ErrorClass::Authentication, message));
+    }
+    Ok(token.to_owned())
 }
 
 /// Returns a word of a server's own that is short and plain, so that it can be shown.
