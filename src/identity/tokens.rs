@@ -66,7 +66,7 @@ impl<T> Default for Tokens<T> {
 impl<T> Tokens<T> {
     /// `max` is an upper bound on the tokens that are kept.
     pub(super) fn new(max: usize) -> Self {
-        Self { shared: SharedCache::new(max), last: Mutex::default(), max }
+        Self { shared: SharedCache::new(max, |_| 1), last: Mutex::default(), max }
     }
 
     /// Returns the token of this key, and fetches it if none is known or the known one has lived four fifths of its time.

@@ -21,6 +21,22 @@ pub struct Container {
     pub env: Vec<EnvVar>,
 }
 
+impl Container {
+    /// Returns about how many bytes it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let from = self.env_from.iter().map(|from| size_of::<EnvFrom>() + from.prefix.len() + from.name.len());
+        let variables = self.env.iter().map(|variable| {
+            let value = match &variable.value {
+                EnvValue::Literal(text) => text.len(),
+                EnvValue::Key { name, key, .. } => name.len() + key.len(),
+                EnvValue::Unknown => 0,
+            };
+            size_of::<EnvVar>() + variable.name.len() + value
+        });
+        size_of::<Self>() + self.name.len() + from.sum::<usize>() + variables.sum::<usize>()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvFrom {
     pub prefix: String,
