@@ -35,7 +35,7 @@ impl Identity {
             return Err(auth.fault(&format!("parameter oauthTokenURI {what}")));
         }
         let key = key(&["oauth", url, client, secret_text, &scopes, parameters, ca.unwrap_or_default()]);
-        self.bearers.get(key, &self.clock, || {
+        self.bearers.get(key, auth.namespace, &self.clock, || {
             let mut form = "grant_type=client_credentials".to_owned();
             if !scopes.is_empty() {
                 form.push_str(&format!("&scope={}", escape(&scopes)));

@@ -55,7 +55,7 @@ impl From<PollError> for Refused {
 impl StoreSource for Identity {
     fn read(&self, question: &StoreQuestion<'_>) -> Result<String, PollError> {
         let parameters = Parameters::new();
-        let auth = Auth { parameters: &parameters, named: Some(question.named) };
+        let auth = Auth { parameters: &parameters, named: Some(question.named), namespace: question.namespace };
         let secret = question.secret;
         let text = match question.store {
             SecretStore::Vault { address, namespace, login } => {
@@ -123,7 +123,7 @@ impl Identity {
         let get_secret = |token: &str| {
             let mut refusal = 0;
             let key = key(&["vault", address, space, token, path]);
-            let found = self.secrets.get_ahead(key, &self.clock, || {
+            let found = self.secrets.get_ahead(key, auth.namespace, &self.clock, || {
                 read(token).map_err(|Refused { status, error }| {
                     refusal = status;
                     error
@@ -171,14 +171,14 @@ impl Identity {
             let lease = answer.pointer("/auth/lease_duration").and_then(Value::as_u64).filter(|lease| *lease > 0);
             Ok((tokens::measured(found, "the Vault")?, lease.map_or(KEPT, Duration::from_secs)))
         };
-        let token = self.bearers.get(login_key, &self.clock, log_in)?;
+        let token = self.bearers.get(login_key, auth.namespace, &self.clock, log_in)?;
         let (found, refusal) = get_secret(&token);
         if !matches!(refusal, 401 | 403) {
             return found;
         }
         // The token may have been revoked, or the Vault have lost it.
         self.bearers.forget(&login_key);
-        match self.bearers.get(login_key, &self.clock, log_in) {
+        match self.bearers.get(login_key, auth.namespace, &self.clock, log_in) {
             Ok(again) if again != token => get_secret(&again).0.or(found),
             _ => found,
         }
@@ -211,18 +211,23 @@ impl Identity {
             AzureLogin::Client { authority, tenant, id, .. } => {
                 let proof = question.proofs.first().map(|proof| proof.trim()).unwrap_or_default();
                 let url = format!("{authority}/{tenant}/oauth2/v2.0/token");
-                let token = self.bearers.get(key(&["azure-client", &url, id, proof, &scope]), &self.clock, || {
-                    let (id, proof, scope) = (escape(id), escape(proof), escape(&scope));
-                    let form =
-                        format!("grant_type=client_credentials&client_id={id}&client_secret={proof}&scope={scope}");
-                    access_token(&tokens::ask(&self.transport, post(&url, form, false), refusal)?)
-                })?;
+                let token = self.bearers.get(
+                    key(&["azure-client", &url, id, proof, &scope]),
+                    auth.namespace,
+                    &self.clock,
+                    || {
+                        let (id, proof, scope) = (escape(id), escape(proof), escape(&scope));
+                        let form =
+                            format!("grant_type=client_credentials&client_id={id}&client_secret={proof}&scope={scope}");
+                        access_token(&tokens::ask(&self.transport, post(&url, form, false), refusal)?)
+                    },
+                )?;
                 (token, format!("{url} {id} {proof}"))
             }
         };
         let StoredSecret { name, version, .. } = question.secret;
         let version = version.as_deref().unwrap_or_default();
-        self.secrets.get_ahead(key(&["key-vault", uri, &who, name, version]), &self.clock, || {
+        self.secrets.get_ahead(key(&["key-vault", uri, &who, name, version]), auth.namespace, &self.clock, || {
             let url = format!("{uri}/secrets/{}/{}?api-version=7.4", escape_segment(name), escape_segment(version));
             let request = Request { trusted: false, ..get(&url, vec![bearer(&token)]) };
             let code = "/error/code";
@@ -260,7 +265,7 @@ impl Identity {
         };
         let StoredSecret { name, version, stage, .. } = question.secret;
         let [version, stage] = [version, stage].map(|text| text.as_deref().unwrap_or_default());
-        self.secrets.get_ahead(key(&["aws", region, &who, name, version, stage]), &self.clock, || {
+        self.secrets.get_ahead(key(&["aws", region, &who, name, version, stage]), auth.namespace, &self.clock, || {
             let own = self.settings.aws.secrets_manager.as_deref();
             let url = own.map_or_else(|| format!("https://secretsmanager.{region}.{}/", domain(region)), str::to_owned);
             let mut body = json!({ "SecretId": name });
@@ -294,7 +299,7 @@ impl Identity {
                 let file: Option<Value> = serde_json::from_str(text).ok();
                 file.as_ref().and_then(|file| file.get("project_id")?.as_str()).map(str::to_owned)
             }
-            None => self.google_project()?,
+            None => self.google_project(auth)?,
         };
         let project = project.filter(|project| word(project).is_some());
         let project =
@@ -302,7 +307,7 @@ impl Identity {
         let StoredSecret { name, version, .. } = question.secret;
         let version = version.as_deref().unwrap_or("latest");
         let who = proof.map_or("", String::as_str);
-        self.secrets.get_ahead(key(&["google", who, &project, name, version]), &self.clock, || {
+        self.secrets.get_ahead(key(&["google", who, &project, name, version]), auth.namespace, &self.clock, || {
             let own = self.settings.google_secrets.as_deref();
             let server = own.unwrap_or("https://secretmanager.googleapis.com").trim_end_matches('/');
             let [name, version] = [name, version].map(escape_segment);
@@ -317,12 +322,12 @@ impl Identity {
     }
 
     /// Returns the project that our own pod is in, if that is known.
-    fn google_project(&self) -> Result<Option<String>, PollError> {
+    fn google_project(&self, auth: &Auth<'_>) -> Result<Option<String>, PollError> {
         if let Some(project) = &self.settings.google_project {
             return Ok(Some(project.clone()));
         }
         let Some(url) = &self.settings.google_metadata else { return Ok(None) };
-        let project = self.bearers.get(key(&["google-project"]), &self.clock, || {
+        let project = self.bearers.get(key(&["google-project"]), auth.namespace, &self.clock, || {
             let flavor = Header { name: "Metadata-Flavor".to_owned(), value: "Google".to_owned(), secret: false };
             let request = get(&format!("{url}/computeMetadata/v1/project/project-id"), vec![flavor]);
             let body = tokens::ask(&self.transport, request, |_| None)?;

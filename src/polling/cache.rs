@@ -35,10 +35,11 @@ impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
     }
 
     /// Returns the value of `key` unless it has expired, or else fetches it; `fetch` also returns when it expires. Returns
-    /// `None` if another thread's fetch takes too long.
+    /// `None` if another thread's fetch takes too long. `share` is the namespace that asks, see [`Kept`].
     pub(crate) fn get(
         &self,
         key: &K,
+        share: &str,
         now: impl Fn() -> UnixMillis,
         fetch: impl FnOnce(UnixMillis) -> (V, UnixMillis),
     ) -> Option<V> {
@@ -63,7 +64,7 @@ impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
         // Also if `fetch` panics, so that others do not wait in vain.
         let pending = Pending { cache: self, key };
         let (value, until) = fetch(from);
-        self.lock().kept.insert(key.clone(), value.clone(), from, until);
+        self.lock().kept.insert(key.clone(), share, value.clone(), from, until);
         drop(pending);
         Some(value)
     }
@@ -91,7 +92,8 @@ impl<K: Eq + Hash + Clone, V: Clone> Drop for Pending<'_, K, V> {
     }
 }
 
-/// Values until they expire, or until others need their room.
+/// Values until they expire, or until others need their room. Each belongs to the share of the namespace that asked for it,
+/// and the largest share makes room, so that whoever fills it with values of his own loses these and nobody else's.
 pub(crate) struct Kept<K, V> {
     entries: HashMap<K, Entry<V>>,
     /// Of all entries.
@@ -102,6 +104,7 @@ pub(crate) struct Kept<K, V> {
 }
 
 struct Entry<V> {
+    share: Box<str>,
     value: V,
     weight: usize,
     from: UnixMillis,
@@ -117,8 +120,9 @@ impl<K: Eq + Hash + Clone, V> Kept<K, V> {
         self.entries.get(key).filter(|entry| entry.is_fresh(at)).map(|entry| &entry.value)
     }
 
-    /// Keeps a value from now on. Others that expire first make room for it; one that has no room by itself is not kept.
-    pub(crate) fn insert(&mut self, key: K, value: V, from: UnixMillis, until: UnixMillis) {
+    /// Keeps a value from now on. What expires first of the largest share makes room for it; a value that has no room by
+    /// itself is not kept.
+    pub(crate) fn insert(&mut self, key: K, share: &str, value: V, from: UnixMillis, until: UnixMillis) {
         self.remove(&key);
         let weight = (self.weigh)(&value);
         if weight > self.max {
@@ -129,12 +133,25 @@ impl<K: Eq + Hash + Clone, V> Kept<K, V> {
             self.sweep(from);
         }
         while self.weight + weight > self.max {
-            let first = self.entries.iter().min_by_key(|(_, entry)| entry.until);
-            let Some(first) = first.map(|(key, _)| key.clone()) else { break };
+            let Some(first) = self.first_of_largest(share, weight) else { break };
             self.remove(&first);
         }
         self.weight += weight;
-        self.entries.insert(key, Entry { value, weight, from, until });
+        self.entries.insert(key, Entry { share: share.into(), value, weight, from, until });
+    }
+
+    /// Returns what makes room first, where a value of this weight joins a share.
+    fn first_of_largest(&self, joined: &str, weight: usize) -> Option<K> {
+        let mut shares = HashMap::<&str, usize>::new();
+        for entry in self.entries.values() {
+            *shares.entry(&entry.share).or_default() += entry.weight;
+        }
+        if let Some(share) = shares.get_mut(joined) {
+            *share += weight;
+        }
+        let (largest, _) = shares.into_iter().max_by_key(|(_, weight)| *weight)?;
+        let entries = self.entries.iter().filter(|(_, entry)| &*entry.share == largest);
+        entries.min_by_key(|(_, entry)| entry.until).map(|(key, _)| key.clone())
     }
 
     pub(crate) fn remove(&mut self, key: &K) {
@@ -165,7 +182,7 @@ mod tests {
 
     fn get(cache: &SharedCache<u32, u32>, key: u32, at: i64, value: u32) -> u32 {
         let fetch = |from: UnixMillis| (value, from.plus(Duration::from_millis(100)));
-        cache.get(&key, || UnixMillis(at), fetch).unwrap()
+        cache.get(&key, "shop", || UnixMillis(at), fetch).unwrap()
     }
 
     #[test]
@@ -219,6 +236,29 @@ mod tests {
         }
     }
 
+    /// Regression: what expires first made room, so that whoever kept much for long took the room of all others.
+    #[test]
+    fn whoever_has_most_makes_room() {
+        let mut kept = Kept::new(8, |_: &u32| 1);
+        let (now, long, short) = (UnixMillis(1_000), UnixMillis(90_000), UnixMillis(2_000));
+        for key in 0..8 {
+            kept.insert(key, "greedy", key, now, long);
+        }
+        for key in 10..12 {
+            kept.insert(key, "shop", key, now, short);
+        }
+        for key in 20..40 {
+            kept.insert(key, "greedy", key, now, long);
+        }
+        assert_eq!((kept.get(&10, now), kept.get(&11, now)), (Some(&10), Some(&11)));
+        assert_eq!(kept.entries.len(), 8);
+        // Half of the room is all that one of two can claim.
+        for key in 50..60 {
+            kept.insert(key, "shop", key, now, short);
+        }
+        assert_eq!(kept.entries.values().filter(|entry| &*entry.share == "shop").count(), 4);
+    }
+
     #[test]
     fn concurrent_look_ups_are_one() {
         let (cache, barrier, fetches) = (SharedCache::new(8, |_| 1), Barrier::new(8), AtomicU32::new(0));
@@ -228,6 +268,7 @@ mod tests {
                     barrier.wait();
                     let value = cache.get(
                         &1,
+                        "shop",
                         || UnixMillis(0),
                         |_| {
                             fetches.fetch_add(1, Ordering::SeqCst);
@@ -245,7 +286,8 @@ mod tests {
     fn a_panic_leaves_no_mark() {
         let cache: SharedCache<u32, u32> = SharedCache::new(8, |_| 1);
         let fetch = |_| -> (u32, UnixMillis) { panic!("test") };
-        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.get(&1, || UnixMillis(0), fetch)));
+        let broken =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.get(&1, "shop", || UnixMillis(0), fetch)));
         assert!(broken.is_err());
         assert_eq!(get(&cache, 1, 0, 3), 3);
     }

@@ -73,6 +73,8 @@ pub struct StoreQuestion<'a> {
     pub proofs: Vec<String>,
     /// The authentication, for errors.
     pub named: &'a str,
+    /// The namespace that asks.
+    pub namespace: &'a str,
 }
 
 /// A Secret or ConfigMap. No `Debug`: it holds secrets.
@@ -195,7 +197,7 @@ impl Resolver {
                     (parameter, self.token(namespace, service_account))
                 }
                 ParameterSource::Store { parameter, store, secret } => {
-                    (parameter, self.stored(namespace, store, secret, &named(), stores))
+                    (parameter, self.stored((namespace, credentials.asker()), store, secret, &named(), stores))
                 }
             };
             match value {
@@ -226,7 +228,7 @@ impl Resolver {
 
     fn stored(
         &self,
-        namespace: &str,
+        (namespace, asker): (&str, &str),
         store: &SecretStore,
         secret: &StoredSecret,
         named: &str,
@@ -238,7 +240,7 @@ impl Resolver {
         };
         let proofs = store.needs().into_iter().map(proof).collect::<Result<_, _>>()?;
         let stores = stores.ok_or_else(|| format!("{store} is not asked here"))?;
-        stores.read(&StoreQuestion { store, secret, proofs, named }).map_err(|error| error.message)
+        stores.read(&StoreQuestion { store, secret, proofs, named, namespace: asker }).map_err(|error| error.message)
     }
 
     fn object(&self, kind: DataKind, namespace: &str, name: &str) -> Result<Option<Arc<DataObject>>, String> {
@@ -247,7 +249,7 @@ impl Resolver {
             return Err(format!("Secret {namespace}/{name} may not be read (KEDA_RESTRICT_SECRET_ACCESS)"));
         }
         let key = (kind, (namespace.to_owned(), name.to_owned()));
-        let found = self.data.get(&key, &*self.clock, |from| {
+        let found = self.data.get(&key, namespace, &*self.clock, |from| {
             let result = match kind {
                 DataKind::Secret => self.source.secret(namespace, name),
                 DataKind::ConfigMap => self.source.config_map(namespace, name),
@@ -259,7 +261,7 @@ impl Resolver {
 
     fn token(&self, namespace: &str, service_account: &str) -> Result<String, String> {
         let key = (namespace.to_owned(), service_account.to_owned());
-        let found = self.tokens.get(&key, &*self.clock, |from| {
+        let found = self.tokens.get(&key, namespace, &*self.clock, |from| {
             match self.source.service_account_token(namespace, service_account) {
                 Ok(token) => {
                     // Renewed with a fifth of its lifetime left, as the kubelet does, so that a short outage of the API
@@ -280,9 +282,9 @@ impl Resolver {
             return Err(format!("variable {name}: the scale target has no containers to take it from"));
         };
         let label = || format!("{} {}/{}", target.gvkr.kind, target.namespace, target.name);
-        let found = self
-            .containers
-            .get(target, &*self.clock, |from| (self.source.containers(target).map(Arc::new), from.plus(SHARED_FOR)));
+        let found = self.containers.get(target, &target.namespace, &*self.clock, |from| {
+            (self.source.containers(target).map(Arc::new), from.plus(SHARED_FOR))
+        });
         let containers = present(found, label)?.ok_or_else(|| format!("{} does not exist", label()))?;
         let wanted = container.or(target.container.as_deref()).filter(|wanted| !wanted.is_empty());
         let container = match wanted {
