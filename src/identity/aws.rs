@@ -49,7 +49,7 @@ impl Identity {
             return self.own_keys(auth, region);
         };
         let key = key(&["role", role, external_id.unwrap_or_default(), region]);
-        self.keys.get(key, &self.clock, || {
+        self.keys.get(key, auth.namespace, &self.clock, || {
             let by_token = match self.web_identity_token(auth) {
                 Some(token) => self.assume(role, region, Assume::WebIdentity(token?)),
                 None => Err(failed(ErrorClass::Authentication, "")),
@@ -68,7 +68,7 @@ impl Identity {
         if let Some((id, secret, session)) = &settings.keys {
             return Ok(Arc::new(Keys { id: id.clone(), secret: secret.clone(), session: session.clone() }));
         }
-        self.keys.get(key(&["pod", region]), &self.clock, || {
+        self.keys.get(key(&["pod", region]), auth.namespace, &self.clock, || {
             if let (Some(role), Some(token)) = (&settings.role_arn, self.web_identity_token(auth)) {
                 return self.assume(role, region, Assume::WebIdentity(token?));
             }

@@ -44,7 +44,7 @@ impl Identity {
         let file = own.token_file.as_deref().ok_or_else(missing)?;
         let authority = authority_host.as_ref().or(own.authority.as_ref()).map_or(AUTHORITY, String::as_str);
         let url = format!("{}/{tenant}/oauth2/v2.0/token", authority.trim_end_matches('/'));
-        self.bearers.get(key(&["azure", &url, client, scope]), &self.clock, || {
+        self.bearers.get(key(&["azure", &url, client, scope]), auth.namespace, &self.clock, || {
             let form = format!(
                 "grant_type=client_credentials&client_id={}&scope={}&client_assertion_type={}&client_assertion={}",
                 escape(client),

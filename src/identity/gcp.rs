@@ -27,7 +27,7 @@ const SECONDS: i64 = 3600;
 impl Identity {
     /// Returns a token for the identity of our own pod.
     pub(super) fn gcp(&self, auth: &Auth<'_>, scope: &str) -> Result<Arc<String>, PollError> {
-        self.bearers.get(key(&["gcp", scope]), &self.clock, || {
+        self.bearers.get(key(&["gcp", scope]), auth.namespace, &self.clock, || {
             if let Some(path) = &self.settings.google_file {
                 let text = self.read(auth, path)?;
                 let file: Value = serde_json::from_str(&text)
@@ -55,7 +55,7 @@ impl Identity {
 
     /// Returns a token for the key of a service account, a JSON text that a parameter has.
     pub(super) fn google_key(&self, auth: &Auth<'_>, text: &str, scope: &str) -> Result<Arc<String>, PollError> {
-        self.bearers.get(key(&["google-key", scope, text]), &self.clock, || {
+        self.bearers.get(key(&["google-key", scope, text]), auth.namespace, &self.clock, || {
             let wrong = || auth.fault("the Google credentials are no JSON");
             let file: Value = serde_json::from_str(text).map_err(|_| wrong())?;
             // A federation would read files of ours.
@@ -121,6 +121,6 @@ impl Identity {
         let answer: Value = serde_json::from_slice(&body).map_err(|_| unreadable("Google"))?;
         let found = |name: &str| answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let token = found("accessToken").ok_or_else(|| unreadable("Google"))?;
-        Ok((token.to_owned(), self.until(found("expireTime"))))
+        Ok((tokens::measured(token, "Google")?, self.until(found("expireTime"))))
     }
 }

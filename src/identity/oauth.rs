@@ -35,7 +35,7 @@ impl Identity {
             return Err(auth.fault(&format!("parameter oauthTokenURI {what}")));
         }
         let key = key(&["oauth", url, client, secret_text, &scopes, parameters, ca.unwrap_or_default()]);
-        self.bearers.get(key, &self.clock, || {
+        self.bearers.get(key, auth.namespace, &self.clock, || {
             let mut form = "grant_type=client_credentials".to_owned();
             if !scopes.is_empty() {
                 form.push_str(&format!("&scope={}", escape(&scopes)));
@@ -85,7 +85,7 @@ pub(super) fn access_token(body: &[u8]) -> Result<Fresh<String>, PollError> {
         Value::String(text) => text.parse().ok(),
         value => value.as_u64(),
     });
-    Ok((token.to_owned(), seconds.map_or(UNKNOWN, Duration::from_secs)))
+    Ok((tokens::measured(token, "the token endpoint")?, seconds.map_or(UNKNOWN, Duration::from_secs)))
 }
 
 /// Returns the error code of a token endpoint, as of RFC 6749, and that of Microsoft's.
@@ -100,6 +100,17 @@ pub(super) fn refusal(body: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: a thousand tokens were kept whatever their length, up to 1 MiB each.
+    #[test]
+    fn a_token_is_no_longer_than_a_header() {
+        let token = |length: usize| {
+            let body = serde_json::json!({ "access_token": "t".repeat(length), "expires_in": 60 });
+            access_token(body.to_string().as_bytes()).map(|(token, _)| token.len()).map_err(|error| error.message)
+        };
+        assert_eq!(token(12 << 10), Ok(12 << 10));
+        assert_eq!(token((12 << 10) + 1).unwrap_err(), "no token: that of the token endpoint has more than 12 KiB");
+    }
 
     #[test]
     fn answers_of_token_endpoints() {

@@ -16,7 +16,7 @@ use super::aws::{domain, get, post, secret, unreadable};
 use super::oauth::{access_token, refusal};
 use super::settings;
 use super::sigv4::{self, Keys};
-use super::tokens::{self, key, word};
+use super::tokens::{self, LIFETIME_MAX, key, word};
 use crate::encode::{base64_decode, escape, escape_segment};
 use crate::polling::auth::{Auth, is_header_value};
 use crate::polling::credentials::{StoreQuestion, StoreSource};
@@ -55,7 +55,7 @@ impl From<PollError> for Refused {
 impl StoreSource for Identity {
     fn read(&self, question: &StoreQuestion<'_>) -> Result<String, PollError> {
         let parameters = Parameters::new();
-        let auth = Auth { parameters: &parameters, named: Some(question.named) };
+        let auth = Auth { parameters: &parameters, named: Some(question.named), namespace: question.namespace };
         let secret = question.secret;
         let text = match question.store {
             SecretStore::Vault { address, namespace, login } => {
@@ -116,20 +116,14 @@ impl Identity {
             let Some(data) = answer.get("data").filter(|data| data.is_object()) else {
                 return Err(fault(format!("secret {path} of {} has no data", question.store)).into());
             };
-            // What a lease has is new at each question, so it is used for as long as it lasts.
-            let is_leased = answer.get("lease_id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
-            let lease = answer.get("lease_duration").and_then(Value::as_u64).map(Duration::from_secs);
-            let (lifetime, renewed) = match lease.filter(|lease| is_leased && !lease.is_zero()) {
-                Some(lease) => (lease, lease * 4 / 5),
-                None => (KEPT, RENEWED),
-            };
+            let (lifetime, renewed) = times(&answer);
             Ok((data.to_string(), lifetime, renewed))
         };
         // With the status of a refusal, which may be while an answer is kept.
         let get_secret = |token: &str| {
             let mut refusal = 0;
             let key = key(&["vault", address, space, token, path]);
-            let found = self.secrets.get_ahead(key, &self.clock, || {
+            let found = self.secrets.get_ahead(key, auth.namespace, &self.clock, || {
                 read(token).map_err(|Refused { status, error }| {
                     refusal = status;
                     error
@@ -175,16 +169,16 @@ impl Identity {
                 return Err(unreadable("the Vault"));
             }
             let lease = answer.pointer("/auth/lease_duration").and_then(Value::as_u64).filter(|lease| *lease > 0);
-            Ok((found.to_owned(), lease.map_or(KEPT, Duration::from_secs)))
+            Ok((tokens::measured(found, "the Vault")?, lease.map_or(KEPT, Duration::from_secs)))
         };
-        let token = self.bearers.get(login_key, &self.clock, log_in)?;
+        let token = self.bearers.get(login_key, auth.namespace, &self.clock, log_in)?;
         let (found, refusal) = get_secret(&token);
         if !matches!(refusal, 401 | 403) {
             return found;
         }
         // The token may have been revoked, or the Vault have lost it.
         self.bearers.forget(&login_key);
-        match self.bearers.get(login_key, &self.clock, log_in) {
+        match self.bearers.get(login_key, auth.namespace, &self.clock, log_in) {
             Ok(again) if again != token => get_secret(&again).0.or(found),
             _ => found,
         }
@@ -217,18 +211,23 @@ impl Identity {
             AzureLogin::Client { authority, tenant, id, .. } => {
                 let proof = question.proofs.first().map(|proof| proof.trim()).unwrap_or_default();
                 let url = format!("{authority}/{tenant}/oauth2/v2.0/token");
-                let token = self.bearers.get(key(&["azure-client", &url, id, proof, &scope]), &self.clock, || {
-                    let (id, proof, scope) = (escape(id), escape(proof), escape(&scope));
-                    let form =
-                        format!("grant_type=client_credentials&client_id={id}&client_secret={proof}&scope={scope}");
-                    access_token(&tokens::ask(&self.transport, post(&url, form, false), refusal)?)
-                })?;
+                let token = self.bearers.get(
+                    key(&["azure-client", &url, id, proof, &scope]),
+                    auth.namespace,
+                    &self.clock,
+                    || {
+                        let (id, proof, scope) = (escape(id), escape(proof), escape(&scope));
+                        let form =
+                            format!("grant_type=client_credentials&client_id={id}&client_secret={proof}&scope={scope}");
+                        access_token(&tokens::ask(&self.transport, post(&url, form, false), refusal)?)
+                    },
+                )?;
                 (token, format!("{url} {id} {proof}"))
             }
         };
         let StoredSecret { name, version, .. } = question.secret;
         let version = version.as_deref().unwrap_or_default();
-        self.secrets.get_ahead(key(&["key-vault", uri, &who, name, version]), &self.clock, || {
+        self.secrets.get_ahead(key(&["key-vault", uri, &who, name, version]), auth.namespace, &self.clock, || {
             let url = format!("{uri}/secrets/{}/{}?api-version=7.4", escape_segment(name), escape_segment(version));
             let request = Request { trusted: false, ..get(&url, vec![bearer(&token)]) };
             let code = "/error/code";
@@ -266,7 +265,7 @@ impl Identity {
         };
         let StoredSecret { name, version, stage, .. } = question.secret;
         let [version, stage] = [version, stage].map(|text| text.as_deref().unwrap_or_default());
-        self.secrets.get_ahead(key(&["aws", region, &who, name, version, stage]), &self.clock, || {
+        self.secrets.get_ahead(key(&["aws", region, &who, name, version, stage]), auth.namespace, &self.clock, || {
             let own = self.settings.aws.secrets_manager.as_deref();
             let url = own.map_or_else(|| format!("https://secretsmanager.{region}.{}/", domain(region)), str::to_owned);
             let mut body = json!({ "SecretId": name });
@@ -300,7 +299,7 @@ impl Identity {
                 let file: Option<Value> = serde_json::from_str(text).ok();
                 file.as_ref().and_then(|file| file.get("project_id")?.as_str()).map(str::to_owned)
             }
-            None => self.google_project()?,
+            None => self.google_project(auth)?,
         };
         let project = project.filter(|project| word(project).is_some());
         let project =
@@ -308,7 +307,7 @@ impl Identity {
         let StoredSecret { name, version, .. } = question.secret;
         let version = version.as_deref().unwrap_or("latest");
         let who = proof.map_or("", String::as_str);
-        self.secrets.get_ahead(key(&["google", who, &project, name, version]), &self.clock, || {
+        self.secrets.get_ahead(key(&["google", who, &project, name, version]), auth.namespace, &self.clock, || {
             let own = self.settings.google_secrets.as_deref();
             let server = own.unwrap_or("https://secretmanager.googleapis.com").trim_end_matches('/');
             let [name, version] = [name, version].map(escape_segment);
@@ -323,12 +322,12 @@ impl Identity {
     }
 
     /// Returns the project that our own pod is in, if that is known.
-    fn google_project(&self) -> Result<Option<String>, PollError> {
+    fn google_project(&self, auth: &Auth<'_>) -> Result<Option<String>, PollError> {
         if let Some(project) = &self.settings.google_project {
             return Ok(Some(project.clone()));
         }
         let Some(url) = &self.settings.google_metadata else { return Ok(None) };
-        let project = self.bearers.get(key(&["google-project"]), &self.clock, || {
+        let project = self.bearers.get(key(&["google-project"]), auth.namespace, &self.clock, || {
             let flavor = Header { name: "Metadata-Flavor".to_owned(), value: "Google".to_owned(), secret: false };
             let request = get(&format!("{url}/computeMetadata/v1/project/project-id"), vec![flavor]);
             let body = tokens::ask(&self.transport, request, |_| None)?;
@@ -349,6 +348,19 @@ fn bearer(token: &str) -> Header {
 
 fn json_type() -> Header {
     Header { name: "Content-Type".to_owned(), value: "application/json".to_owned(), secret: false }
+}
+
+/// Returns how long the secret of a Vault's answer is used, and the age at which it is asked for again.
+fn times(answer: &Value) -> (Duration, Duration) {
+    // What a lease has is new at each question, so it is used for as long as it lasts.
+    let is_leased = answer.get("lease_id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
+    let lease = answer.get("lease_duration").and_then(Value::as_u64).map(Duration::from_secs);
+    // A Vault may say any number of seconds, which is cut before it is multiplied.
+    let lease = lease.map(|lease| lease.min(LIFETIME_MAX));
+    match lease.filter(|lease| is_leased && !lease.is_zero()) {
+        Some(lease) => (lease, lease * 4 / 5),
+        None => (KEPT, RENEWED),
+    }
 }
 
 /// Returns a secret that a store gave, with the times that it is used.
@@ -375,6 +387,16 @@ fn member(text: &str, key: &str, engine: Engine) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: a lease that lasts longer than a number of seconds can be multiplied was a panic.
+    #[test]
+    fn leases_are_used_for_as_long_as_they_last_but_not_for_ever() {
+        let times = |id: &str, seconds: u64| times(&json!({ "lease_id": id, "lease_duration": seconds }));
+        assert_eq!(times("a", 100), (Duration::from_secs(100), Duration::from_secs(80)));
+        assert_eq!(times("a", u64::MAX), (LIFETIME_MAX, LIFETIME_MAX * 4 / 5));
+        assert_eq!(times("a", 0), (KEPT, RENEWED));
+        assert_eq!(times("", 100), (KEPT, RENEWED));
+    }
 
     #[test]
     fn members_of_either_engine() {

@@ -1,21 +1,22 @@
 //! Keeps tokens for as long as they are good, and gets the next one ahead of time.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ring::digest;
 
-use crate::polling::cache::SharedCache;
+use crate::polling::cache::{Kept, SharedCache};
 use crate::polling::credentials::Clock;
 use crate::polling::failed;
 use crate::polling::request::Request;
 use crate::polling::transport::{BODY_MAX, Reply, Transport};
 use crate::scaling::event::{ErrorClass, PollError};
-use crate::scaling::model::UnixMillis;
 
-/// Upper bound on the tokens of each kind. One has a few kilobytes.
+/// Upper bound on the tokens of each kind, which are 12 MiB.
 const TOKENS_MAX: usize = 1_024;
+
+/// Upper bound on the bytes of a token. It has a few kilobytes, and servers take header lines of 8 or 16.
+const TOKEN_MAX: usize = 12 << 10;
 
 /// A failure is shared for this long, so that a server that refuses is not asked by every poll.
 const FAILURE_FOR: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ const FAILURE_FOR: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// No token is used longer, whatever its lifetime.
-const LIFETIME_MAX: Duration = Duration::from_hours(12);
+pub(super) const LIFETIME_MAX: Duration = Duration::from_hours(12);
 
 /// Time limit for each request for a token: it blocks a worker.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -50,8 +51,7 @@ pub(super) type Fresh<T> = (T, Duration);
 pub(super) struct Tokens<T> {
     shared: SharedCache<Key, Result<Arc<T>, PollError>>,
     /// Tokens with the time when they expire, for when no other can be had.
-    last: Mutex<HashMap<Key, (Arc<T>, UnixMillis)>>,
-    max: usize,
+    last: Mutex<Kept<Key, Arc<T>>>,
 }
 
 impl<T> Default for Tokens<T> {
@@ -63,57 +63,54 @@ impl<T> Default for Tokens<T> {
 impl<T> Tokens<T> {
     /// `max` is an upper bound on the tokens that are kept.
     pub(super) fn new(max: usize) -> Self {
-        Self { shared: SharedCache::new(max), last: Mutex::default(), max }
+        Self { shared: SharedCache::new(max, |_| 1), last: Mutex::new(Kept::new(max, |_| 1)) }
     }
 
     /// Returns the token of this key, and fetches it if none is known or the known one has lived four fifths of its time.
-    /// Several that ask at once cause one fetch.
+    /// Several that ask at once cause one fetch. `namespace` is that which asks: a token belongs to its share.
     pub(super) fn get(
         &self,
         key: Key,
+        namespace: &str,
         clock: &Clock,
         fetch: impl FnOnce() -> Result<Fresh<T>, PollError>,
     ) -> Result<Arc<T>, PollError> {
-        self.get_ahead(key, clock, || fetch().map(|(token, lifetime)| (token, lifetime, lifetime * 4 / 5)))
+        self.get_ahead(key, namespace, clock, || {
+            // A server may say any number of seconds, which is cut before it is multiplied.
+            fetch().map(|(token, lifetime)| (token, lifetime, lifetime.min(LIFETIME_MAX) * 4 / 5))
+        })
     }
 
     /// As [`Self::get`], where the second time that a fetch returns is the age at which the token is fetched again.
     pub(super) fn get_ahead(
         &self,
         key: Key,
+        namespace: &str,
         clock: &Clock,
         fetch: impl FnOnce() -> Result<(T, Duration, Duration), PollError>,
     ) -> Result<Arc<T>, PollError> {
-        let found = self.shared.get(&key, &**clock, |from| match fetch() {
+        let found = self.shared.get(&key, namespace, &**clock, |from| match fetch() {
             Ok((token, lifetime, renewed)) => {
                 let (token, lifetime) = (Arc::new(token), lifetime.min(LIFETIME_MAX));
-                self.keep(key, Arc::clone(&token), from.plus(lifetime), from);
+                self.last().insert(key, namespace, Arc::clone(&token), from, from.plus(lifetime));
                 (Ok(token), from.plus(renewed.min(LIFETIME_MAX * 4 / 5)))
             }
-            Err(error) => (self.kept(&key, from).ok_or(error), from.plus(FAILURE_FOR)),
+            Err(error) => {
+                let kept = self.last().get(&key, from.plus(MARGIN)).map(Arc::clone);
+                (kept.ok_or(error), from.plus(FAILURE_FOR))
+            }
         });
         found.unwrap_or_else(|| Err(failed(ErrorClass::Authentication, "a token is asked for, and nobody answers")))
     }
 
     /// Drops a token that was refused.
     pub(super) fn forget(&self, key: &Key) {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.last().remove(key);
         self.shared.forget(key);
     }
 
-    fn keep(&self, key: Key, token: Arc<T>, until: UnixMillis, now: UnixMillis) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.len() >= self.max {
-            last.retain(|_, (_, until)| *until > now);
-        }
-        if last.len() < self.max || last.contains_key(&key) {
-            last.insert(key, (token, until));
-        }
-    }
-
-    fn kept(&self, key: &Key, now: UnixMillis) -> Option<Arc<T>> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.get(key).filter(|(_, until)| now.plus(MARGIN) < *until).map(|(token, _)| Arc::clone(token))
+    fn last(&self) -> MutexGuard<'_, Kept<Key, Arc<T>>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,6 +133,15 @@ pub(super) fn ask(
     Err(failed(ErrorClass::Authentication, format!("no token: {server} answered status {status}{why}")))
 }
 
+/// Refuses a token that is too long to be kept or sent; `who` gave it.
+pub(super) fn measured(token: &str, who: &str) -> Result<String, PollError> {
+    if token.len() > TOKEN_MAX {
+        let message = format!("no token: that of {who} has more than {} KiB", TOKEN_MAX >> 10);
+        return Err(failed(ErrorClass::Authentication, message));
+    }
+    Ok(token.to_owned())
+}
+
 /// Returns a word of a server's own that is short and plain, so that it can be shown.
 pub(super) fn word(text: &str) -> Option<String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -147,6 +153,7 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
+    use crate::scaling::model::UnixMillis;
 
     #[test]
     fn tokens_are_kept_renewed_ahead_and_used_to_their_end() {
@@ -161,7 +168,7 @@ mod tests {
                     .map(|token| (token, Duration::from_secs(100)))
                     .map_err(|why| failed(ErrorClass::Authentication, why))
             };
-            tokens.get(key(&["a"]), &clock, fetch).map(|token| *token).map_err(|error| error.message)
+            tokens.get(key(&["a"]), "shop", &clock, fetch).map(|token| *token).map_err(|error| error.message)
         };
         assert_eq!(ask(0, Ok(1)), Ok(1));
         assert_eq!(ask(79, Ok(2)), Ok(1));
@@ -171,6 +178,52 @@ mod tests {
         assert_eq!(ask(172, Err("down")), Err("down".to_owned()), "it has expired");
         assert_eq!(ask(182, Ok(4)), Ok(4));
         assert_ne!(key(&["a", "b"]), key(&["ab", ""]));
+    }
+
+    /// Regression: the age at which a token is renewed was computed before its lifetime was cut, and overflowed.
+    #[test]
+    fn a_lifetime_without_end_is_cut() {
+        let now = Arc::new(AtomicI64::new(0));
+        let read = Arc::clone(&now);
+        let clock: Clock = Arc::new(move || UnixMillis(read.load(Ordering::SeqCst)));
+        let tokens = Tokens::default();
+        let ask = |at: Duration, token: u32| {
+            now.store(UnixMillis(0).plus(at).0, Ordering::SeqCst);
+            *tokens.get(key(&["a"]), "shop", &clock, || Ok((token, Duration::from_secs(u64::MAX)))).unwrap()
+        };
+        assert_eq!(ask(Duration::ZERO, 1), 1);
+        assert_eq!(ask(LIFETIME_MAX * 4 / 5 - Duration::from_secs(1), 2), 1);
+        assert_eq!(ask(LIFETIME_MAX * 4 / 5, 3), 3);
+    }
+
+    /// Regression: whoever had filled the room with tokens that last left none for anybody else's.
+    #[test]
+    fn one_namespace_does_not_take_the_room_of_others() {
+        let now = Arc::new(AtomicI64::new(0));
+        let read = Arc::clone(&now);
+        let clock: Clock = Arc::new(move || UnixMillis(read.load(Ordering::SeqCst)));
+        let tokens = Tokens::new(4);
+        let fill = |from: u32| {
+            for number in from..from + 8 {
+                let last = || Ok((number, LIFETIME_MAX));
+                tokens.get(key(&["greedy", &number.to_string()]), "greedy", &clock, last).unwrap();
+            }
+        };
+        let ask = |answer: Result<u32, &str>| {
+            let fetch = || {
+                answer
+                    .map(|token| (token, Duration::from_secs(100)))
+                    .map_err(|why| failed(ErrorClass::Authentication, why))
+            };
+            tokens.get(key(&["shop"]), "shop", &clock, fetch).map(|token| *token).map_err(|error| error.message)
+        };
+        fill(0);
+        assert_eq!(ask(Ok(1)), Ok(1));
+        fill(8);
+        assert_eq!(ask(Ok(2)), Ok(1), "it is still known");
+        now.store(85_000, Ordering::SeqCst);
+        fill(16);
+        assert_eq!(ask(Err("down")), Ok(1), "it is still good");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub fn build(
     authentication: Option<&str>,
     parameters: &Parameters,
 ) -> Result<Request, PollError> {
-    let auth = Auth { parameters, named: authentication };
+    let auth = Auth { parameters, named: authentication, namespace: "" };
     let modes = auth.modes(&source.auth_modes)?;
     let mut headers = vec![Header { name: "Accept".into(), value: "*/*".into(), secret: false }];
     if let Some(credentials) = auth.header(&modes)? {

@@ -11,6 +11,10 @@ use crate::scaling::model::AuthMode;
 pub(crate) struct Auth<'a> {
     pub(crate) parameters: &'a Parameters,
     pub(crate) named: Option<&'a str>,
+    /// The namespace whose share of what is kept the tokens belong to, see [`Credentials::asker`].
+    ///
+    /// [`Credentials::asker`]: crate::scaling::event::Credentials::asker
+    pub(crate) namespace: &'a str,
 }
 
 impl<'a> Auth<'a> {

@@ -21,8 +21,11 @@ use crate::scaling::secret_store::{Needed, SecretKey, SecretStore, StoredSecret}
 /// rotated Secret, and long enough that 100 triggers that fall due together cause one request.
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
-/// Upper bound on the entries of each cache. A Secret usually has 4 KiB, so that is 4 MiB.
-const ENTRIES_MAX: usize = 1_024;
+/// Upper bound on the bytes of each cache. A Secret usually has 4 KiB, and one of 1 MiB still leaves room for others.
+const BYTES_MAX: usize = 16 << 20;
+
+/// What an entry counts for at least, so that a cache has no more than 1,024.
+const ENTRY_BYTES_MIN: usize = 16 << 10;
 
 /// After this time no further source is read, since a worker is blocked meanwhile.
 const RESOLVE_MAX: Duration = Duration::from_secs(10);
@@ -70,6 +73,8 @@ pub struct StoreQuestion<'a> {
     pub proofs: Vec<String>,
     /// The authentication, for errors.
     pub named: &'a str,
+    /// The namespace that asks.
+    pub namespace: &'a str,
 }
 
 /// A Secret or ConfigMap. No `Debug`: it holds secrets.
@@ -78,6 +83,14 @@ pub struct DataObject {
     /// Decoded.
     pub data: Data,
     pub resource_version: String,
+}
+
+impl DataObject {
+    /// Returns about how many bytes it takes.
+    fn bytes(&self) -> usize {
+        let pairs = self.data.iter().map(|(key, value)| size_of::<(String, Vec<u8>)>() + key.len() + value.len());
+        pairs.sum()
+    }
 }
 
 #[derive(Clone)]
@@ -128,8 +141,11 @@ pub struct Resolver {
 impl Resolver {
     #[must_use]
     pub fn new(source: Arc<dyn SecretSource>, config: ResolverConfig, clock: Clock) -> Self {
-        let (data, tokens, containers) =
-            (SharedCache::new(ENTRIES_MAX), SharedCache::new(ENTRIES_MAX), SharedCache::new(ENTRIES_MAX));
+        let data = SharedCache::new(BYTES_MAX, |found| weight(found, DataObject::bytes));
+        let tokens = SharedCache::new(BYTES_MAX, |found| weight(found, |token: &BoundToken| token.token.len()));
+        let containers = SharedCache::new(BYTES_MAX, |found| {
+            weight(found, |containers: &Vec<Container>| containers.iter().map(Container::bytes).sum())
+        });
         Self { source, config, clock, data, tokens, containers }
     }
 
@@ -181,7 +197,7 @@ impl Resolver {
                     (parameter, self.token(namespace, service_account))
                 }
                 ParameterSource::Store { parameter, store, secret } => {
-                    (parameter, self.stored(namespace, store, secret, &named(), stores))
+                    (parameter, self.stored((namespace, credentials.asker()), store, secret, &named(), stores))
                 }
             };
             match value {
@@ -212,7 +228,7 @@ impl Resolver {
 
     fn stored(
         &self,
-        namespace: &str,
+        (namespace, asker): (&str, &str),
         store: &SecretStore,
         secret: &StoredSecret,
         named: &str,
@@ -224,7 +240,7 @@ impl Resolver {
         };
         let proofs = store.needs().into_iter().map(proof).collect::<Result<_, _>>()?;
         let stores = stores.ok_or_else(|| format!("{store} is not asked here"))?;
-        stores.read(&StoreQuestion { store, secret, proofs, named }).map_err(|error| error.message)
+        stores.read(&StoreQuestion { store, secret, proofs, named, namespace: asker }).map_err(|error| error.message)
     }
 
     fn object(&self, kind: DataKind, namespace: &str, name: &str) -> Result<Option<Arc<DataObject>>, String> {
@@ -233,7 +249,7 @@ impl Resolver {
             return Err(format!("Secret {namespace}/{name} may not be read (KEDA_RESTRICT_SECRET_ACCESS)"));
         }
         let key = (kind, (namespace.to_owned(), name.to_owned()));
-        let found = self.data.get(&key, &*self.clock, |from| {
+        let found = self.data.get(&key, namespace, &*self.clock, |from| {
             let result = match kind {
                 DataKind::Secret => self.source.secret(namespace, name),
                 DataKind::ConfigMap => self.source.config_map(namespace, name),
@@ -245,7 +261,7 @@ impl Resolver {
 
     fn token(&self, namespace: &str, service_account: &str) -> Result<String, String> {
         let key = (namespace.to_owned(), service_account.to_owned());
-        let found = self.tokens.get(&key, &*self.clock, |from| {
+        let found = self.tokens.get(&key, namespace, &*self.clock, |from| {
             match self.source.service_account_token(namespace, service_account) {
                 Ok(token) => {
                     // Renewed with a fifth of its lifetime left, as the kubelet does, so that a short outage of the API
@@ -266,9 +282,9 @@ impl Resolver {
             return Err(format!("variable {name}: the scale target has no containers to take it from"));
         };
         let label = || format!("{} {}/{}", target.gvkr.kind, target.namespace, target.name);
-        let found = self
-            .containers
-            .get(target, &*self.clock, |from| (self.source.containers(target).map(Arc::new), from.plus(SHARED_FOR)));
+        let found = self.containers.get(target, &target.namespace, &*self.clock, |from| {
+            (self.source.containers(target).map(Arc::new), from.plus(SHARED_FOR))
+        });
         let containers = present(found, label)?.ok_or_else(|| format!("{} does not exist", label()))?;
         let wanted = container.or(target.container.as_deref()).filter(|wanted| !wanted.is_empty());
         let container = match wanted {
@@ -295,6 +311,15 @@ impl Resolver {
         let root = self.config.file_root.as_deref().ok_or("no --filepath-auth-root-path is configured")?;
         read_parameters(root, Path::new(path))
     }
+}
+
+/// Returns for how many bytes a found value or a failure counts.
+fn weight<V>(found: &Result<Arc<V>, FetchError>, bytes: impl Fn(&V) -> usize) -> usize {
+    let bytes = match found {
+        Ok(value) => bytes(value),
+        Err(error) => error.message.len(),
+    };
+    bytes.max(ENTRY_BYTES_MIN)
 }
 
 /// Returns `None` if the file does not exist.
@@ -325,4 +350,56 @@ fn read_parameters(root: &Path, path: &Path) -> Result<Parameters, String> {
     }
     // serde_json's own message may quote the content.
     serde_json::from_slice(&bytes).map_err(|_| "it is not a JSON object of strings".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Gives Secrets of this size.
+    struct Sized {
+        bytes: usize,
+        asked: AtomicUsize,
+    }
+
+    impl SecretSource for Sized {
+        fn secret(&self, _: &str, _: &str) -> Result<DataObject, FetchError> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let data = Data::from([("k".to_owned(), vec![b'x'; self.bytes])]);
+            Ok(DataObject { data, resource_version: String::new() })
+        }
+
+        fn config_map(&self, namespace: &str, name: &str) -> Result<DataObject, FetchError> {
+            self.secret(namespace, name)
+        }
+
+        fn service_account_token(&self, _: &str, _: &str) -> Result<BoundToken, FetchError> {
+            Err(FetchError { kind: FetchErrorKind::NotFound, message: String::new() })
+        }
+
+        fn containers(&self, _: &EnvTarget) -> Result<Vec<Container>, FetchError> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Regression: a thousand Secrets of 1 MiB were kept at once.
+    #[test]
+    fn many_secrets_are_kept_but_few_large_ones() {
+        for (bytes, kept) in [(4 << 10, true), (1 << 20, false)] {
+            let source = Arc::new(Sized { bytes, asked: AtomicUsize::new(0) });
+            let clock: Clock = Arc::new(|| UnixMillis(0));
+            let resolver = Resolver::new(Arc::clone(&source) as _, ResolverConfig::default(), clock);
+            let ask = |name: usize| {
+                let before = source.asked.load(Ordering::SeqCst);
+                assert_eq!(resolver.key(DataKind::Secret, "shop", &name.to_string(), "k").unwrap().len(), bytes);
+                source.asked.load(Ordering::SeqCst) > before
+            };
+            assert!((0..40).all(ask));
+            assert!(!ask(39));
+            let again = (0..40).filter(|name| ask(*name)).count();
+            assert_eq!(again == 0, kept, "{again} Secrets of {bytes} bytes were fetched again");
+        }
+    }
 }

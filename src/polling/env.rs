@@ -6,6 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Upper bound on the bytes of all variables of a container together, names included. A process gets 2 MiB at most, with its
+/// arguments, and a reference to a variable before it lets a short pod template ask for any number of bytes.
+const BYTES_MAX: usize = 1 << 20;
+
 /// The decoded data of a Secret or ConfigMap.
 pub type Data = BTreeMap<String, Vec<u8>>;
 
@@ -15,6 +19,22 @@ pub struct Container {
     pub name: String,
     pub env_from: Vec<EnvFrom>,
     pub env: Vec<EnvVar>,
+}
+
+impl Container {
+    /// Returns about how many bytes it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let from = self.env_from.iter().map(|from| size_of::<EnvFrom>() + from.prefix.len() + from.name.len());
+        let variables = self.env.iter().map(|variable| {
+            let value = match &variable.value {
+                EnvValue::Literal(text) => text.len(),
+                EnvValue::Key { name, key, .. } => name.len() + key.len(),
+                EnvValue::Unknown => 0,
+            };
+            size_of::<EnvVar>() + variable.name.len() + value
+        });
+        size_of::<Self>() + self.name.len() + from.sum::<usize>() + variables.sum::<usize>()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,17 +84,17 @@ impl DataKind {
 /// Returns all variables. `look_up` returns `None` for a Secret or ConfigMap that does not exist.
 ///
 /// # Errors
-/// A text that names a required reference which is missing, or why `look_up` failed.
+/// A text that names a required reference which is missing, or why `look_up` failed, or that there are too many bytes.
 pub fn variables(
     container: &Container,
     mut look_up: impl FnMut(DataKind, &str) -> Result<Option<Arc<Data>>, String>,
 ) -> Result<BTreeMap<String, String>, String> {
-    let mut variables = BTreeMap::new();
+    let mut variables = Variables { values: BTreeMap::new(), left: BYTES_MAX };
     for from in &container.env_from {
         match look_up(from.kind, &from.name)? {
             Some(data) => {
                 for (key, value) in data.iter() {
-                    variables.insert(format!("{}{key}", from.prefix), String::from_utf8_lossy(value).into_owned());
+                    variables.set(format!("{}{key}", from.prefix), String::from_utf8_lossy(value).into_owned())?;
                 }
             }
             None if from.optional => {}
@@ -83,7 +103,7 @@ pub fn variables(
     }
     for variable in &container.env {
         let value = match &variable.value {
-            EnvValue::Literal(text) => Some(expand(text, &variables)),
+            EnvValue::Literal(text) => Some(variables.expand(text)?),
             EnvValue::Unknown => None,
             EnvValue::Key { kind, name, key, optional } => {
                 let data = look_up(*kind, name)?;
@@ -98,41 +118,64 @@ pub fn variables(
             }
         };
         if let Some(value) = value {
-            variables.insert(variable.name.clone(), value);
+            variables.set(variable.name.clone(), value)?;
         }
     }
-    Ok(variables)
+    Ok(variables.values)
 }
 
-/// Replaces `$(NAME)` by the variable's value, if it exists, and `$$` by `$`.
-fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        if let Some(after) = after.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-            continue;
-        }
-        let name = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
-        match name {
-            Some((name, after)) => {
-                match variables.get(name) {
-                    Some(value) => out.push_str(value),
-                    None => out.push_str(&rest[at..at + name.len() + 3]),
-                }
-                rest = after;
-            }
-            None => {
+/// The variables that are set so far.
+struct Variables {
+    values: BTreeMap<String, String>,
+    /// Bytes that others may have.
+    left: usize,
+}
+
+impl Variables {
+    fn set(&mut self, name: String, value: String) -> Result<(), String> {
+        self.left = self.left.checked_sub(name.len() + value.len()).ok_or_else(too_large)?;
+        self.values.insert(name, value);
+        Ok(())
+    }
+
+    /// Replaces `$(NAME)` by the variable's value, if it exists, and `$$` by `$`.
+    fn expand(&self, text: &str) -> Result<String, String> {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            out.push_str(&rest[..at]);
+            let after = &rest[at + 1..];
+            if let Some(after) = after.strip_prefix('$') {
                 out.push('$');
                 rest = after;
+                continue;
+            }
+            let name = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+            match name {
+                Some((name, after)) => {
+                    match self.values.get(name) {
+                        Some(value) => out.push_str(value),
+                        None => out.push_str(&rest[at..at + name.len() + 3]),
+                    }
+                    rest = after;
+                }
+                None => {
+                    out.push('$');
+                    rest = after;
+                }
+            }
+            // Each value is within the bound, so that no more than twice as much is here at once.
+            if out.len() > self.left {
+                return Err(too_large());
             }
         }
+        out.push_str(rest);
+        Ok(out)
     }
-    out.push_str(rest);
-    out
+}
+
+fn too_large() -> String {
+    format!("its environment variables have more than {} KiB", BYTES_MAX >> 10)
 }
 
 #[cfg(test)]
@@ -202,9 +245,37 @@ mod tests {
         }
     }
 
+    /// Regression: each variable that names the one before it twice had twice its length, up to all of the memory.
+    #[test]
+    fn all_variables_together_are_bounded() {
+        let mut doubling = Container { env: vec![literal("E0", &"x".repeat(1 << 10))], ..Container::default() };
+        for at in 1..14 {
+            let before = at - 1;
+            doubling.env.push(literal(&format!("E{at}"), &format!("$(E{before})$(E{before})")));
+        }
+        let found = |container: &Container| {
+            let value = vec![b'x'; 300 << 10];
+            let found = variables(container, |_, _| Ok(Some(Arc::new(Data::from([("K".into(), value.clone())])))));
+            found.map(|found| found.values().map(String::len).max().unwrap_or_default())
+        };
+        assert_eq!(found(&doubling).unwrap_err(), "its environment variables have more than 1024 KiB");
+        doubling.env.truncate(9);
+        assert_eq!(found(&doubling), Ok(256 << 10));
+
+        let three = ["a", "b", "c"].map(|name| from(DataKind::ConfigMap, name, name, false));
+        let mut large = Container { env_from: three.to_vec(), ..Container::default() };
+        assert_eq!(found(&large), Ok(300 << 10));
+        large.env_from.push(from(DataKind::ConfigMap, "d", "d", false));
+        assert_eq!(found(&large).unwrap_err(), "its environment variables have more than 1024 KiB");
+        large.env_from.pop();
+        large.env.push(key("D", DataKind::Secret, "s", "K", false));
+        assert_eq!(found(&large).unwrap_err(), "its environment variables have more than 1024 KiB");
+    }
+
     #[test]
     fn references() {
-        let known = BTreeMap::from([("A".to_owned(), "1".to_owned()), ("D".to_owned(), "$(A)".to_owned())]);
+        let values = BTreeMap::from([("A".to_owned(), "1".to_owned()), ("D".to_owned(), "$(A)".to_owned())]);
+        let known = Variables { values, left: BYTES_MAX };
         let rows = [
             ("$(A)$(A)", "11"),
             ("$$(A)", "$(A)"),
@@ -219,7 +290,7 @@ mod tests {
             ("$()", "$()"),
         ];
         for (text, expected) in rows {
-            assert_eq!(expand(text, &known), expected, "{text}");
+            assert_eq!(known.expand(text).as_deref(), Ok(expected), "{text}");
         }
     }
 }

@@ -135,6 +135,11 @@ impl Reach {
         let Wire::Plain(mut timed) = wire else {
             return Ok(Stream { target, wire, buffer, left, most });
         };
+        // A server waits for the handshake, so anything else is of somebody on the way, and must not pass for the server's.
+        if !buffer.is_empty() {
+            let message = format!("{} sent something else before TLS began", target.server);
+            return Err(failed(ErrorClass::Tls, message));
+        }
         let shake = || -> Result<ClientConnection, Error> {
             let mut connection = ClientConnection::new(Arc::new(config), server_name(target.host)?)?;
             connection.complete_io(&mut timed)?;
@@ -206,5 +211,39 @@ impl Stream<'_> {
         self.left -= count;
         self.buffer.extend_from_slice(&room[..count]);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::tls::Version;
+
+    /// Regression: what somebody on the way sent before TLS began was read as if it had come through TLS.
+    #[test]
+    fn nothing_that_came_before_tls_is_read_after_it() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let reach = Reach {
+            names: Arc::new(Names::new(1)),
+            rules: Arc::new(Rules { allowed: vec!["127.0.0.0/8".parse().unwrap()], own: Vec::new() }),
+            roots: Roots::load(None, &[]),
+            provider: crate::tls::provider_from(Version::default()),
+        };
+        let timeout = Duration::from_secs(20);
+        let deadline = Instant::now() + timeout;
+        let target = Target { host: "127.0.0.1", port, server: "postgresql://127.0.0.1", timeout, deadline };
+        let mut stream = reach.connect(target).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.write_all(b"Sforged").unwrap();
+        drop(server);
+        assert_eq!(stream.take(1).unwrap(), b"S");
+        let Err(error) = reach.secure(stream, &TlsMaterial { unsafe_ssl: true, ..TlsMaterial::default() }) else {
+            panic!("TLS began after other bytes");
+        };
+        assert_eq!(error.class, ErrorClass::Tls);
+        assert_eq!(error.message, "postgresql://127.0.0.1 sent something else before TLS began");
     }
 }

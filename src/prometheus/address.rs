@@ -23,7 +23,7 @@ pub fn locate(
 ) -> Result<Arc<PrometheusSource>, PollError> {
     let Some(named) = &source.authentication else { return Ok(source) };
     let fails = |message: String| Err(failed(ErrorClass::Authentication, message));
-    let auth = Auth { parameters, named: Some(named) };
+    let auth = Auth { parameters, named: Some(named), namespace: "" };
     let address = match auth.optional(PrometheusSource::ADDRESS) {
         Some(given) => {
             if let Err(why) = Url::parse_base(given) {

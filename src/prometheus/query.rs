@@ -73,7 +73,7 @@ fn request(
     query: String,
 ) -> Result<Request, PollError> {
     let (address, path) = base(source)?;
-    let auth = Auth { parameters, named: authentication };
+    let auth = Auth { parameters, named: authentication, namespace: "" };
     let modes = auth.modes(&source.auth_modes)?;
     let mut headers = custom_headers(source)?;
     if let Some(credentials) = auth.header(&modes)? {

@@ -194,7 +194,7 @@ fn token(poll: &Poll<'_>) -> Result<std::sync::Arc<String>, PollError> {
             parameters.insert(name.to_owned(), value.to_owned());
         }
     }
-    let auth = Auth { parameters: &parameters, named: poll.auth.named };
+    let auth = Auth { parameters: &parameters, ..poll.auth };
     let nowhere = Purpose { url: "", aws_service: "", aws_region: None, azure_cloud: AzureCloud::Public };
     match poll.identity.prove(None, &[AuthMode::OAuth], &auth, nowhere)? {
         Proof::Bearer(token) => Ok(token),

@@ -12,11 +12,14 @@ use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{AuthMode, AzureCloud, QueueOperation, RabbitMqSource};
 use crate::scaling::queue::RABBITMQ_SCHEMES;
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+/// The API leaves out both lengths while it does not know them: of a queue whose node is down, and before the first
+/// statistics.
+#[derive(Clone, Debug, Deserialize)]
 struct Queue {
-    messages: f64,
-    messages_ready: f64,
+    messages: Option<f64>,
+    messages_ready: Option<f64>,
+    /// Absent as long as nothing was published or delivered.
+    #[serde(default)]
     message_stats: Stats,
 }
 
@@ -33,8 +36,7 @@ struct Rate {
     rate: f64,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Deserialize)]
 struct Page {
     items: Vec<Queue>,
     page_count: u64,
@@ -83,12 +85,7 @@ pub(super) fn ask(poll: &Poll<'_>, source: &RabbitMqSource) -> Result<f64, PollE
         failed(ErrorClass::Status, what)
     })?;
     let queue = read(&body, source, &asked)?;
-    let number = measure(&queue, source);
-    if number.is_finite() {
-        Ok(number)
-    } else {
-        Err(failed(ErrorClass::Response, format!("{asked} has no finite number")))
-    }
+    number(&queue, source, &asked)
 }
 
 fn by_amqp(poll: &Poll<'_>, source: &RabbitMqSource, url: &Url, vhost: Option<&str>) -> Result<f64, PollError> {
@@ -164,7 +161,7 @@ fn read(body: &[u8], source: &RabbitMqSource, asked: &str) -> Result<Queue, Poll
 }
 
 fn together(queues: &[Queue], operation: QueueOperation) -> Queue {
-    let all = |of: fn(&Queue) -> f64| {
+    let all = |of: &dyn Fn(&Queue) -> f64| {
         let numbers = queues.iter().map(of);
         match operation {
             _ if queues.is_empty() => 0.0,
@@ -175,20 +172,38 @@ fn together(queues: &[Queue], operation: QueueOperation) -> Queue {
             QueueOperation::Max => numbers.fold(0.0, f64::max),
         }
     };
+    // Of several queues nothing is known unless it is known of each.
+    let known = |of: fn(&Queue) -> Option<f64>| {
+        queues.iter().all(|queue| of(queue).is_some()).then(|| all(&|queue| of(queue).unwrap_or_default()))
+    };
     Queue {
-        messages: all(|queue| queue.messages),
-        messages_ready: all(|queue| queue.messages_ready),
+        messages: known(|queue| queue.messages),
+        messages_ready: known(|queue| queue.messages_ready),
         message_stats: Stats {
-            publish_details: Rate { rate: all(|queue| queue.message_stats.publish_details.rate) },
-            deliver_get_details: Rate { rate: all(|queue| queue.message_stats.deliver_get_details.rate) },
+            publish_details: Rate { rate: all(&|queue| queue.message_stats.publish_details.rate) },
+            deliver_get_details: Rate { rate: all(&|queue| queue.message_stats.deliver_get_details.rate) },
         },
     }
 }
 
-fn measure(queue: &Queue, source: &RabbitMqSource) -> f64 {
+/// Returns the number that the source asks for. A queue of unknown length has no statistics, so that its rates are unknown,
+/// too.
+fn number(queue: &Queue, source: &RabbitMqSource, asked: &str) -> Result<f64, PollError> {
     let messages = if source.excludes_unacknowledged { queue.messages_ready } else { queue.messages };
+    let messages = messages.ok_or_else(|| {
+        let which = match source.regex {
+            None => format!("queue {} has", source.queue),
+            Some(_) => format!("each queue has that matches {}", source.queue),
+        };
+        failed(ErrorClass::Response, format!("{asked} does not know how many messages {which}"))
+    })?;
     let Stats { publish_details, deliver_get_details } = &queue.message_stats;
-    source.measure.number(messages, publish_details.rate, deliver_get_details.rate, source.activation.0)
+    let number = source.measure.number(messages, publish_details.rate, deliver_get_details.rate, source.activation.0);
+    if number.is_finite() {
+        Ok(number)
+    } else {
+        Err(failed(ErrorClass::Response, format!("{asked} has no finite number")))
+    }
 }
 
 #[cfg(test)]
@@ -231,8 +246,8 @@ mod tests {
     #[test]
     fn measures() {
         let queue = |messages: f64, published: f64, delivered: f64| Queue {
-            messages,
-            messages_ready: messages - 1.0,
+            messages: Some(messages),
+            messages_ready: Some(messages - 1.0),
             message_stats: Stats {
                 publish_details: Rate { rate: published },
                 deliver_get_details: Rate { rate: delivered },
@@ -253,18 +268,51 @@ mod tests {
             (ExpectedConsumptionTime, 6.0, 9.0, 3.0, 4.0),
             (ExpectedConsumptionTime, 6.0, 9.0, 0.0, 5.001),
         ] {
-            let number = measure(&queue(messages, published, delivered), &source(kind, None));
+            let number = number(&queue(messages, published, delivered), &source(kind, None), "").unwrap();
             assert!((number - expected).abs() < 1e-9, "{kind:?} {messages} {published} {delivered}: {number}");
         }
         let ready = RabbitMqSource { excludes_unacknowledged: true, ..source(Length, None) };
-        assert!((measure(&queue(7.0, 0.0, 0.0), &ready) - 6.0).abs() < 1e-9);
+        assert_eq!(number(&queue(7.0, 0.0, 0.0), &ready, ""), Ok(6.0));
+    }
+
+    /// Regression: a queue whose node is down has no `messages`, and was taken for an empty one.
+    #[test]
+    fn a_queue_of_unknown_length_is_not_empty() {
+        use QueueMeasure::{DeliverGetRate, ExpectedConsumptionTime, Length, MessageRate, PublishedToDeliveredRatio};
+        let of = |body: &str, measure, operation, excludes_unacknowledged| {
+            let source = RabbitMqSource { excludes_unacknowledged, ..source(measure, operation) };
+            read(body.as_bytes(), &source, "http://r/api").and_then(|queue| number(&queue, &source, "http://r/api"))
+        };
+        let unknown = |result: Result<f64, PollError>, words: &str| {
+            let error = result.unwrap_err();
+            assert_eq!(error.class, ErrorClass::Response);
+            assert_eq!(error.message, format!("http://r/api does not know how many messages {words}"));
+        };
+        let down = r#"{"name":"or/ders","state":"down"}"#;
+        for measure in [Length, MessageRate, DeliverGetRate, PublishedToDeliveredRatio, ExpectedConsumptionTime] {
+            unknown(of(down, measure, None, false), "queue or/ders has");
+        }
+        unknown(of(r#"{"messages":7}"#, Length, None, true), "queue or/ders has");
+        unknown(of(r#"{"messages_ready":7}"#, Length, None, false), "queue or/ders has");
+        // Rates are absent as long as nothing was published or delivered.
+        for measure in [DeliverGetRate, PublishedToDeliveredRatio] {
+            assert_eq!(of(r#"{"messages":7}"#, measure, None, false), Ok(0.0));
+        }
+        let one_of_two = r#"{"items":[{"messages":7},{"state":"down"}],"page_count":1}"#;
+        for operation in [QueueOperation::Sum, QueueOperation::Average, QueueOperation::Max] {
+            unknown(of(one_of_two, Length, Some(operation), false), "each queue has that matches or/ders");
+        }
+        for body in ["{}", r#"{"page_count":1}"#, r#"{"items":[]}"#] {
+            let error = of(body, Length, Some(QueueOperation::Sum), false).unwrap_err();
+            assert!(error.message.contains("not RabbitMQ's JSON"), "{body}: {}", error.message);
+        }
     }
 
     #[test]
     fn answers() {
         let of = |body: &str, operation| {
             let queue = read(body.as_bytes(), &source(QueueMeasure::Length, operation), "http://r/api");
-            queue.map(|queue| queue.messages).map_err(|error| error.message)
+            queue.map(|queue| queue.messages.unwrap()).map_err(|error| error.message)
         };
         assert_eq!(of(r#"{"messages":7,"messages_ready":3,"other":[]}"#, None), Ok(7.0));
         let two = r#"{"items":[{"messages":7},{"messages":2}],"page_count":1}"#;

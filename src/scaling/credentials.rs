@@ -91,6 +91,15 @@ impl Credentials {
     }
 }
 
+impl Credentials {
+    /// Returns the namespace whose authors choose the parameters; empty if only the operator does, by a cluster-wide
+    /// authentication.
+    #[must_use]
+    pub fn asker(&self) -> &str {
+        self.env_target.as_ref().map_or(&self.namespace, |target| &target.namespace)
+    }
+}
+
 impl Query {
     /// Returns the query as these sources of its authentication leave it: if none of them can give the address, the server
     /// is the one that is named for all.

@@ -38,7 +38,7 @@ use crate::polling::transport::{Transport, TransportConfig};
 use crate::prometheus::{self, query};
 use crate::queues;
 use crate::scaling::allowed;
-use crate::scaling::event::{Answer, PollDone, PollJob, Split};
+use crate::scaling::event::{Answer, Credentials, PollDone, PollJob, Split};
 use crate::scaling::model::{PodValues, PrometheusSource, Query, UnixMillis};
 use crate::wire::mask;
 
@@ -166,7 +166,8 @@ impl Asker {
                     let source = prometheus::locate(source, credentials.as_ref(), &parameters)?;
                     let request = query::build(&source, named.as_deref(), &parameters, asked_at)?;
                     let Some(credentials) = &credentials else { return Ok((request, source)) };
-                    let auth = Auth { parameters: &parameters, named: named.as_deref() };
+                    let namespace = credentials.asker();
+                    let auth = Auth { parameters: &parameters, named: named.as_deref(), namespace };
                     let purpose = Purpose {
                         url: &source.server_address,
                         aws_service: "aps",
@@ -203,11 +204,12 @@ impl Asker {
             query => {
                 let ask = |parameters| {
                     let timeout = self.transport.limit(query.timeout());
+                    let namespace = credentials.as_ref().map(Credentials::asker).unwrap_or_default();
                     let poll = queues::Poll {
                         transport: &self.transport,
                         identity: &self.identity,
                         pod_identity: credentials.as_ref().and_then(|found| found.pod_identity.as_ref()),
-                        auth: Auth { parameters: &parameters, named: named.as_deref() },
+                        auth: Auth { parameters: &parameters, named: named.as_deref(), namespace },
                         timeout,
                         deadline: started + timeout,
                         at: asked_at,
