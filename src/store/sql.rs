@@ -8,6 +8,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0001_init.sql"),
     include_str!("../../sql/migrations/0002_retention.sql"),
     include_str!("../../sql/migrations/0003_ready.sql"),
+    include_str!("../../sql/migrations/0004_bounds.sql"),
 ];
 
 /// Dropped and recreated if they changed, at each start.
@@ -84,6 +85,19 @@ macro_rules! statements {
                 match self { $(Self::$name => Heat::$heat,)* }
             }
         }
+    };
+}
+
+/// Matches a row `x` of a table that may be deleted: a newer one of its object says what lasts, or the object is gone.
+macro_rules! superseded {
+    ($table:literal $(, $alike:literal)?) => {
+        concat!(
+            "(EXISTS (SELECT 1 FROM ",
+            $table,
+            " n WHERE n.object_id = x.object_id",
+            $($alike,)?
+            " AND n.at_unix_ms > x.at_unix_ms) OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL)"
+        )
     };
 }
 
@@ -216,22 +230,18 @@ statements! {
     DeleteRolledHour Hot "DELETE FROM rolled_hour WHERE hour_unix_ms = ?1";
     ExpireLosses Hot "DELETE FROM loss WHERE id IN (SELECT id FROM loss WHERE from_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
     ExpireActions Hot "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
-    ExpireDecisions Hot "DELETE FROM decision WHERE id IN (SELECT x.id FROM decision x WHERE x.at_unix_ms < ?1 \
-        AND (EXISTS (SELECT 1 FROM decision n WHERE n.object_id = x.object_id AND n.at_unix_ms > x.at_unix_ms) \
-            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
-    ExpireReplicaChanges Hot "DELETE FROM replica_change WHERE id IN (SELECT x.id FROM replica_change x WHERE x.at_unix_ms < ?1 \
-        AND (EXISTS (SELECT 1 FROM replica_change n WHERE n.object_id = x.object_id AND n.at_unix_ms > x.at_unix_ms) \
-            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
-    ExpireHpas Hot "DELETE FROM hpa_observation WHERE id IN (SELECT x.id FROM hpa_observation x WHERE x.at_unix_ms < ?1 \
-        AND (EXISTS (SELECT 1 FROM hpa_observation n WHERE n.object_id = x.object_id AND n.at_unix_ms > x.at_unix_ms) \
-            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
+    ExpireDecisions Hot concat!("DELETE FROM decision WHERE id IN (SELECT x.id FROM decision x WHERE x.at_unix_ms < ?1 AND ", superseded!("decision"),
+        " ORDER BY x.at_unix_ms LIMIT ?2)");
+    ExpireReplicaChanges Hot concat!("DELETE FROM replica_change WHERE id IN (SELECT x.id FROM replica_change x WHERE x.at_unix_ms < ?1 AND ", superseded!("replica_change"),
+        " ORDER BY x.at_unix_ms LIMIT ?2)");
+    ExpireHpas Hot concat!("DELETE FROM hpa_observation WHERE id IN (SELECT x.id FROM hpa_observation x WHERE x.at_unix_ms < ?1 AND ", superseded!("hpa_observation"),
+        " ORDER BY x.at_unix_ms LIMIT ?2)");
     ExpireHpaConditions Cold "DELETE FROM hpa_conditions WHERE id IN (SELECT c.id FROM hpa_conditions c \
         WHERE NOT EXISTS (SELECT 1 FROM hpa_observation h WHERE h.conditions_id = c.id) LIMIT ?1)";
-    ExpireConditions Hot "DELETE FROM condition_change WHERE id IN (SELECT x.id FROM condition_change x WHERE x.at_unix_ms < ?1 \
-        AND (EXISTS (SELECT 1 FROM condition_change n WHERE n.object_id = x.object_id AND n.kind = x.kind AND n.at_unix_ms > x.at_unix_ms) \
-            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
+    ExpireConditions Hot concat!("DELETE FROM condition_change WHERE id IN (SELECT x.id FROM condition_change x WHERE x.at_unix_ms < ?1 AND ",
+        superseded!("condition_change", " AND n.kind = x.kind"), " ORDER BY x.at_unix_ms LIMIT ?2)");
     ExpireErrorPeriods Hot "DELETE FROM error_period WHERE id IN (SELECT id FROM error_period \
-        WHERE from_unix_ms < ?1 AND until_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
+        WHERE until_unix_ms < ?1 ORDER BY until_unix_ms LIMIT ?2)";
     // Rows that ended and that nothing refers to any more.
     ExpireDefinitions Hot "DELETE FROM definition WHERE id IN (SELECT id FROM definition WHERE until_unix_ms < ?1 ORDER BY until_unix_ms LIMIT ?2)";
     ExpireSeries Hot "DELETE FROM series WHERE id IN (SELECT s.id FROM series s WHERE s.until_unix_ms < ?1 \
@@ -249,16 +259,22 @@ statements! {
     // The oldest time of any sample or roll-up: a series that ended before has none.
     OldestNumber Cold "SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM sample_head) AS at UNION ALL SELECT (SELECT min(from_unix_ms) FROM sample_block) \
         UNION ALL SELECT (SELECT min(from_unix_ms) FROM minute_block) UNION ALL SELECT (SELECT min(hour_unix_ms) FROM rolled_hour))";
-    // For the size cap: the time span of everything that may be deleted.
+    // For the size cap: the time span of everything that may be deleted, however much that lasts is older.
     HasBlock Cold "SELECT EXISTS (SELECT 1 FROM sample_block)";
-    OldestHistory Cold "SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM action) AS at UNION ALL SELECT (SELECT min(at_unix_ms) FROM decision) \
-        UNION ALL SELECT (SELECT min(at_unix_ms) FROM replica_change) UNION ALL SELECT (SELECT min(at_unix_ms) FROM hpa_observation) \
-        UNION ALL SELECT (SELECT min(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT min(until_unix_ms) FROM definition) \
-        UNION ALL SELECT (SELECT min(from_unix_ms) FROM loss))";
+    OldestHistory Cold concat!("SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM action) AS at \
+        UNION ALL SELECT (SELECT x.at_unix_ms FROM decision x WHERE ", superseded!("decision"), " ORDER BY x.at_unix_ms LIMIT 1) \
+        UNION ALL SELECT (SELECT x.at_unix_ms FROM replica_change x WHERE ", superseded!("replica_change"), " ORDER BY x.at_unix_ms LIMIT 1) \
+        UNION ALL SELECT (SELECT x.at_unix_ms FROM hpa_observation x WHERE ", superseded!("hpa_observation"), " ORDER BY x.at_unix_ms LIMIT 1) \
+        UNION ALL SELECT (SELECT x.at_unix_ms FROM condition_change x WHERE ", superseded!("condition_change", " AND n.kind = x.kind"),
+        " ORDER BY x.at_unix_ms LIMIT 1) \
+        UNION ALL SELECT (SELECT min(from_unix_ms) FROM loss) UNION ALL SELECT (SELECT min(until_unix_ms) FROM error_period) \
+        UNION ALL SELECT (SELECT min(started_at_unix_ms) FROM process_run WHERE state <> 'running') \
+        UNION ALL SELECT (SELECT min(until_unix_ms) FROM definition))");
     NewestHistory Cold "SELECT max(at) FROM (SELECT (SELECT max(at_unix_ms) FROM action) AS at UNION ALL SELECT (SELECT max(at_unix_ms) FROM decision) \
         UNION ALL SELECT (SELECT max(at_unix_ms) FROM replica_change) UNION ALL SELECT (SELECT max(at_unix_ms) FROM hpa_observation) \
-        UNION ALL SELECT (SELECT max(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT max(until_unix_ms) FROM definition) \
-        UNION ALL SELECT (SELECT max(from_unix_ms) FROM loss))";
+        UNION ALL SELECT (SELECT max(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT max(from_unix_ms) FROM loss) \
+        UNION ALL SELECT (SELECT max(until_unix_ms) FROM error_period) UNION ALL SELECT (SELECT max(started_at_unix_ms) FROM process_run) \
+        UNION ALL SELECT (SELECT max(until_unix_ms) FROM definition))";
 
     // Masking what an earlier version stored: ?1 and ?2 bound the ids, ?3 the number of rows.
     MaskNext Cold "SELECT name, after_id, last_id FROM unmasked LIMIT 1";

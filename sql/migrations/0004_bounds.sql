@@ -1,0 +1,2 @@
+-- Error periods are deleted by their end, as everything that ended.
+CREATE INDEX error_period_by_until ON error_period (until_unix_ms) WHERE until_unix_ms IS NOT NULL;
