@@ -169,11 +169,12 @@ impl Recorder {
             Record::Removed { at, object } => self.remove(prepared, *at, object)?,
             Record::Decision { at, object, decision } => {
                 let id = self.object(prepared, *at, object)?.id;
+                let detail = decision.detail();
                 let row = params![
                     id,
                     at.0,
                     decision.reason.id(),
-                    decision.detail(),
+                    rows::bounded(&detail),
                     decision.from,
                     decision.to,
                     rows::triggers_json(&decision.triggers),
