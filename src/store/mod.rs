@@ -36,6 +36,8 @@ mod sql;
 mod writer;
 
 #[cfg(test)]
+mod bounds_tests;
+#[cfg(test)]
 mod statement_tests;
 
 use std::path::{Path, PathBuf};

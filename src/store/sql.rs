@@ -124,8 +124,11 @@ statements! {
     // Deletes ended definitions except the newest ?2, in limited steps.
     TrimDefinitions Hot "DELETE FROM definition WHERE id IN (SELECT id FROM definition WHERE object_id = ?1 AND until_unix_ms IS NOT NULL \
         ORDER BY from_unix_ms DESC, id DESC LIMIT 100 OFFSET ?2)";
-    TrimSeries Cold "DELETE FROM series WHERE id IN (SELECT s.id FROM series s WHERE s.object_id = ?1 AND s.until_unix_ms IS NOT NULL \
-        AND NOT EXISTS (SELECT 1 FROM error_period e WHERE e.series_id = s.id) ORDER BY s.id DESC LIMIT 500 OFFSET ?2)";
+    // The same of an object's series, and before them their errors, at most ?3 series at once.
+    TrimSeriesErrors Hot "DELETE FROM error_period WHERE series_id IN (SELECT id FROM series \
+        WHERE object_id = ?1 AND until_unix_ms IS NOT NULL ORDER BY until_unix_ms DESC, id DESC LIMIT ?3 OFFSET ?2)";
+    TrimSeries Hot "DELETE FROM series WHERE id IN (SELECT id FROM series \
+        WHERE object_id = ?1 AND until_unix_ms IS NOT NULL ORDER BY until_unix_ms DESC, id DESC LIMIT ?3 OFFSET ?2)";
     InsertSeries Hot "INSERT INTO series (object_id, trigger_index, kind, name, metric_name, server, query, threshold, \
         activation_threshold, from_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     CloseSeries Hot "UPDATE series SET until_unix_ms = max(?2, from_unix_ms) WHERE id = ?1";
@@ -154,6 +157,18 @@ statements! {
     InsertErrorPeriod Hot "INSERT INTO error_period (series_id, outcome, message, from_unix_ms, last_at_unix_ms, polls) \
         VALUES (?1, ?2, ?3, ?4, ?4, 1)";
     UpdateErrorPeriod Hot "UPDATE error_period SET last_at_unix_ms = ?2, polls = ?3, until_unix_ms = ?4 WHERE id = ?1";
+
+    // Deletes what happened to an object except the newest ?2 of a kind, and except what lasts, in limited steps.
+    TrimActions Hot "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE object_id = ?1 ORDER BY at_unix_ms DESC, id DESC LIMIT 512 OFFSET ?2)";
+    TrimDecisions Hot "DELETE FROM decision WHERE id IN (SELECT id FROM decision WHERE object_id = ?1 ORDER BY at_unix_ms DESC, id DESC LIMIT 512 OFFSET ?2)";
+    TrimReplicaChanges Hot "DELETE FROM replica_change WHERE id IN (SELECT id FROM replica_change \
+        WHERE object_id = ?1 ORDER BY at_unix_ms DESC, id DESC LIMIT 512 OFFSET ?2)";
+    TrimHpas Hot "DELETE FROM hpa_observation WHERE id IN (SELECT id FROM hpa_observation \
+        WHERE object_id = ?1 ORDER BY at_unix_ms DESC, id DESC LIMIT 512 OFFSET ?2)";
+    TrimConditions Hot concat!("DELETE FROM condition_change WHERE id IN (SELECT x.id FROM condition_change x WHERE x.id IN (SELECT id FROM condition_change \
+        WHERE object_id = ?1 ORDER BY at_unix_ms DESC, id DESC LIMIT 512 OFFSET ?2) AND ", superseded!("condition_change", " AND n.kind = x.kind"), ")");
+    TrimErrorPeriods Cold "DELETE FROM error_period WHERE until_unix_ms IS NOT NULL AND id IN (SELECT e.id FROM series s \
+        CROSS JOIN error_period e ON e.series_id = s.id WHERE s.object_id = ?1 ORDER BY e.id DESC LIMIT 512 OFFSET ?2)";
 
     // Losses, and what is saved from a corrupt file.
     InsertLoss Hot "INSERT INTO loss (from_unix_ms, until_unix_ms, samples, others, cause) VALUES (?1, ?2, ?3, ?4, ?5)";
