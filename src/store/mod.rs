@@ -31,6 +31,7 @@ mod retention;
 mod rollup;
 mod rows;
 mod schema;
+mod series_numbers;
 mod sql;
 
 mod writer;

@@ -12,6 +12,7 @@ use rusqlite::{OptionalExtension as _, params};
 use super::chunk::{Point, SampleValue};
 use super::prepared::Prepared;
 use super::rows;
+use super::series_numbers::SeriesNumbers;
 use super::sql::Sql;
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Record, RecordedTrigger};
@@ -88,6 +89,7 @@ pub(crate) enum Applied {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     objects: HashMap<ObjectKey, RecordedObject>,
+    numbers: SeriesNumbers,
     /// Nobody can choose triggers whose fingerprints are equal.
     fingerprints: RandomState,
     /// By object row, not yet written.
@@ -152,7 +154,8 @@ impl Recorder {
             });
         }
         drop(rows);
-        Ok(Self { objects, fingerprints, last_active: HashMap::new() })
+        let numbers = SeriesNumbers::load(prepared)?;
+        Ok(Self { objects, numbers, fingerprints, last_active: HashMap::new() })
     }
 
     /// Takes over what `before` had not written yet, for objects that still have a row.
@@ -343,12 +346,13 @@ impl Recorder {
             prepared.execute(Sql::InsertDefinition, row)?;
             prepared.execute(Sql::TrimDefinitions, params![object.id, DEFINITIONS_MAX])?;
         }
-        object.set_triggers(prepared, at, &triggers)
+        let object = self.objects.get_mut(key).expect("found or inserted above");
+        object.set_triggers(prepared, &mut self.numbers, at, &triggers)
     }
 
     fn remove(&mut self, prepared: &mut Prepared<'_>, at: UnixMillis, key: &ObjectKey) -> Result<(), rusqlite::Error> {
         let Some(mut object) = self.objects.remove(key) else { return Ok(()) };
-        object.set_triggers(prepared, at, &[])?;
+        object.set_triggers(prepared, &mut self.numbers, at, &[])?;
         prepared.execute(Sql::CloseDefinitions, params![object.id, at.0])?;
         prepared.execute(Sql::RemoveObject, params![object.id, at.0])?;
         Ok(())
@@ -393,6 +397,7 @@ impl RecordedObject {
     fn set_triggers(
         &mut self,
         prepared: &mut Prepared<'_>,
+        numbers: &mut SeriesNumbers,
         at: UnixMillis,
         triggers: &[(u64, &RecordedTrigger)],
     ) -> Result<(), rusqlite::Error> {
@@ -416,7 +421,12 @@ impl RecordedObject {
             if self.series.iter().any(|series| series.fingerprint == *fingerprint) {
                 continue;
             }
+            let Some(id) = numbers.take(prepared)? else {
+                log::error!(index = trigger.index; "samples lost: no number left for their trigger");
+                continue;
+            };
             let row = params![
+                id,
                 self.id,
                 trigger.index,
                 trigger.kind,
@@ -428,7 +438,7 @@ impl RecordedObject {
                 trigger.activation_threshold,
                 at.0
             ];
-            let id = prepared.insert(Sql::InsertSeries, row)?;
+            prepared.execute(Sql::InsertSeries, row)?;
             self.series.reserve_exact(1);
             self.series.push(Series { id, index: trigger.index, fingerprint: *fingerprint, error: None });
         }

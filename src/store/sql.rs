@@ -129,8 +129,22 @@ statements! {
         WHERE object_id = ?1 AND until_unix_ms IS NOT NULL ORDER BY until_unix_ms DESC, id DESC LIMIT ?3 OFFSET ?2)";
     TrimSeries Hot "DELETE FROM series WHERE id IN (SELECT id FROM series \
         WHERE object_id = ?1 AND until_unix_ms IS NOT NULL ORDER BY until_unix_ms DESC, id DESC LIMIT ?3 OFFSET ?2)";
-    InsertSeries Hot "INSERT INTO series (object_id, trigger_index, kind, name, metric_name, server, query, threshold, \
-        activation_threshold, from_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    // Numbers of series, up to the largest that the id of a chunk has room for.
+    LastSeries Hot "SELECT coalesce(max(id), 0) FROM series WHERE id <= ?1";
+    // The first number after ?1 that no series has, and the next one that one has; ?2 is the largest.
+    FreeSeries Cold "SELECT x.id + 1, min(coalesce((SELECT min(n.id) FROM series n WHERE n.id > x.id), ?2 + 1), ?2 + 1) \
+        FROM (SELECT ?1 AS id UNION ALL SELECT s.id FROM (SELECT id FROM series WHERE id > ?1 ORDER BY id) s) x \
+        WHERE x.id < ?2 AND NOT EXISTS (SELECT 1 FROM series n WHERE n.id = x.id + 1) LIMIT 1";
+    // What is left of the numbers from ?1 to ?2.
+    ClearHeadOf Cold "DELETE FROM sample_head WHERE series_id BETWEEN ?1 AND ?2";
+    ClearChunksOf Cold "DELETE FROM sample_chunk WHERE id IN (SELECT c.id FROM sample_block b \
+        CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?2 << 12) + 4095)";
+    ClearMinutesOf Cold "DELETE FROM sample_minute WHERE id IN (SELECT m.id FROM minute_block b \
+        CROSS JOIN sample_minute m ON m.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?2 << 12) + 4095)";
+    ClearHoursOf Cold "DELETE FROM sample_hour WHERE (hour_unix_ms, series_id) IN (SELECT y.hour_unix_ms, y.series_id FROM rolled_hour x \
+        CROSS JOIN sample_hour y ON y.hour_unix_ms = x.hour_unix_ms AND y.series_id BETWEEN ?1 AND ?2)";
+    InsertSeries Hot "INSERT INTO series (id, object_id, trigger_index, kind, name, metric_name, server, query, threshold, \
+        activation_threshold, from_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     CloseSeries Hot "UPDATE series SET until_unix_ms = max(?2, from_unix_ms) WHERE id = ?1";
 
     // History.
@@ -332,10 +346,10 @@ statements! {
     // ?4.
     ChunksBetween Hot "SELECT b.rolled_series >= ?1, c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
         CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
-        WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND (b.rolled_series < ?1 OR b.from_unix_ms <= ?4)";
+        WHERE ?1 <= 16777215 AND b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND (b.rolled_series < ?1 OR b.from_unix_ms <= ?4)";
     MinutesBetween Hot "SELECT m.base_minute, m.parts FROM minute_block b \
         CROSS JOIN sample_minute m ON m.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
-        WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND m.base_minute <= ?3 / 60000";
+        WHERE ?1 <= 16777215 AND b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND m.base_minute <= ?3 / 60000";
     HoursBetween Hot "SELECT y.hour_unix_ms, y.count, y.errors, y.min, y.max, y.last, y.last_at_unix_ms FROM rolled_hour x \
         CROSS JOIN sample_hour y ON y.hour_unix_ms = x.hour_unix_ms AND y.series_id = ?1 WHERE x.hour_unix_ms BETWEEN ?2 AND ?3";
     OldestRollUps Cold "SELECT (SELECT min(from_unix_ms) FROM minute_block), (SELECT min(hour_unix_ms) FROM rolled_hour)";
