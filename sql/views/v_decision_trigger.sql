@@ -1,4 +1,5 @@
--- The contribution of each trigger to each decision, newest first.
+-- The contribution of each trigger to each decision, newest first. Of a decision about many only those that decided are
+-- kept, and its triggers_json says how many more there were.
 CREATE VIEW v_decision_trigger AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', d.at_unix_ms / 1000.0, 'unixepoch') AS at,
        o.namespace,
@@ -16,5 +17,5 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', d.at_unix_ms / 1000.0, 'unixepoch') AS at,
        d.at_unix_ms
 FROM decision d
 JOIN scaled_object o ON o.id = d.object_id
-JOIN json_each(d.triggers_json) t
+JOIN json_each(d.triggers_json) t ON t.value ->> 'metric' IS NOT NULL
 ORDER BY d.at_unix_ms DESC, d.id DESC, t.key;

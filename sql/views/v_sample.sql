@@ -33,7 +33,8 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ',
        s.id,
        c.base_unix_ms + n.key * c.step_ms + iif(c.stride = 0, n.value, n.value / c.stride)
 FROM scaled_object o
-CROSS JOIN series s ON s.object_id = o.id
+-- A larger number would be found as another series of the next block.
+CROSS JOIN series s ON s.object_id = o.id AND s.id <= 16777215
 CROSS JOIN sample_block b
 CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (s.id << 12) AND (b.id << 36) + (s.id << 12) + 4095
 CROSS JOIN json_each(c.samples) n;

@@ -17,7 +17,8 @@ SELECT strftime('%Y-%m-%dT%H:%M:%SZ', (e.value ->> 0) * 60, 'unixepoch') AS at,
        s.id AS series_id,
        (e.value ->> 0) * 60000 AS at_unix_ms
 FROM scaled_object o
-CROSS JOIN series s ON s.object_id = o.id
+-- A larger number would be found as another series of the next block.
+CROSS JOIN series s ON s.object_id = o.id AND s.id <= 16777215
 CROSS JOIN json_each((
     SELECT json_group_array(json_array(t.minute, t.count, t.errors, t.min, t.max, t.sum, t.last))
     FROM (

@@ -230,15 +230,21 @@ impl Decision {
         (self.ready(), self.active()) == (other.ready(), other.active()) && self.activity().eq(other.activity())
     }
 
+    /// The same is concluded as in the decision before, whatever the triggers contributed.
+    #[must_use]
+    pub fn concludes_as(&self, before: &Self) -> bool {
+        let lasting = |one: &Self| (one.reason.id(), one.from, one.to, one.force_activation, one.cooldown_until);
+        lasting(self) == lasting(before) && self.pause == before.pause
+    }
+
     /// Nothing differs from the decision before but what differs with every poll: values, errors, the time that is
     /// left.
     #[must_use]
     pub fn repeats(&self, before: &Self) -> bool {
-        let lasting = |one: &Self| (one.reason.id(), one.from, one.to, one.force_activation, one.cooldown_until);
         let stand_ins = |one: &'_ Self| -> Vec<_> {
             let missing = |trigger: &DecidedTrigger| trigger.absence.as_ref().map(|absence| absence.missing.clone());
             one.triggers.iter().map(|trigger| (trigger.fallback, missing(trigger))).collect()
         };
-        lasting(self) == lasting(before) && self.pause == before.pause && stand_ins(self) == stand_ins(before)
+        self.concludes_as(before) && stand_ins(self) == stand_ins(before)
     }
 }

@@ -106,6 +106,8 @@ pub(super) struct Object {
 pub(super) struct Recorded {
     pub(super) definition: Option<(String, i64)>,
     pub(super) decision: Option<Arc<Decision>>,
+    /// When the decisions so far whose only news was what stands in for missing numbers are paid for, at one in a while.
+    pub(super) stand_ins_paid_at: Option<UnixMillis>,
     /// Fingerprints of the conditions.
     pub(super) conditions: Box<[u64]>,
     pub(super) check_note: Option<String>,

@@ -35,7 +35,7 @@ pub(crate) fn write_chunks(
         let mut refused = 0;
         pack(&points, |chunk| {
             // Beyond either limit there is no valid id. 4,096 chunks of a series in one block are 980,000 samples, or
-            // as many jumps of its clock; 16 million series are 10,000 objects changed every hour for two months.
+            // as many jumps of its clock; no series has a larger number.
             if series > SERIES_MAX || number > NUMBER_MAX {
                 refused += 1;
                 return;

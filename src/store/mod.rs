@@ -31,10 +31,13 @@ mod retention;
 mod rollup;
 mod rows;
 mod schema;
+mod series_numbers;
 mod sql;
 
 mod writer;
 
+#[cfg(test)]
+mod bounds_tests;
 #[cfg(test)]
 mod statement_tests;
 

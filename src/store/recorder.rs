@@ -11,7 +11,9 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::chunk::{Point, SampleValue};
 use super::prepared::Prepared;
+use super::retention;
 use super::rows;
+use super::series_numbers::SeriesNumbers;
 use super::sql::Sql;
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Record, RecordedTrigger};
@@ -26,8 +28,24 @@ const CARRY_OUT_MS: i64 = 300_000;
 /// 1 MB.
 const DEFINITIONS_MAX: i64 = 256;
 
-/// Ended series kept for each object, whatever samples they have.
+/// Ended series kept for each object, whatever samples they have. At 4 KB each, 16 MB.
 const SERIES_KEPT_MAX: i64 = 4_096;
+
+/// In a file that is nearly full, what happened to an object is kept up to these numbers of rows, so that one whose servers
+/// answer differently each time cannot displace the history of all others. At 5 KB for a decision and 2 KB for what has a
+/// message, some 80 MB.
+const HISTORY_KEPT_MAX: [(Sql, i64); 6] = [
+    (Sql::TrimDecisions, 8_192),
+    (Sql::TrimActions, 4_096),
+    (Sql::TrimReplicaChanges, 4_096),
+    (Sql::TrimHpas, 4_096),
+    (Sql::TrimConditions, 4_096),
+    (Sql::TrimErrorPeriods, 4_096),
+];
+
+/// The rows of an object are counted after this many records: walking over as many as are kept takes 2 ms. One step deletes
+/// twice as many rows of each kind.
+const TRIM_EVERY: u16 = 256;
 
 #[derive(Debug)]
 struct ErrorPeriod {
@@ -55,6 +73,8 @@ struct RecordedObject {
     id: i64,
     uid: Box<str>,
     series: Vec<Series>,
+    /// Records since its rows were last counted.
+    untrimmed: u16,
 }
 
 /// What happened to one record.
@@ -70,14 +90,22 @@ pub(crate) enum Applied {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     objects: HashMap<ObjectKey, RecordedObject>,
+    numbers: SeriesNumbers,
     /// Nobody can choose triggers whose fingerprints are equal.
     fingerprints: RandomState,
     /// By object row, not yet written.
     last_active: HashMap<i64, i64>,
+    /// A file of more bytes is nearly full; 0 for never.
+    full_at: u64,
 }
 
 impl Recorder {
-    pub(crate) fn load(prepared: &mut Prepared<'_>) -> Result<Self, rusqlite::Error> {
+    pub(crate) fn full_at(&self) -> u64 {
+        self.full_at
+    }
+
+    /// `full_at` is the size of a nearly full file in bytes; 0 for no limit.
+    pub(crate) fn load(prepared: &mut Prepared<'_>, full_at: u64) -> Result<Self, rusqlite::Error> {
         let fingerprints = RandomState::new();
         let mut objects = HashMap::new();
         let mut keys = HashMap::new();
@@ -88,7 +116,10 @@ impl Recorder {
             let key = ObjectKey::new(group, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
             let id = row.get(0)?;
             keys.insert(id, key.clone());
-            objects.insert(key, RecordedObject { id, uid: row.get_ref(4)?.as_str()?.into(), series: Vec::new() });
+            objects.insert(
+                key,
+                RecordedObject { id, uid: row.get_ref(4)?.as_str()?.into(), series: Vec::new(), untrimmed: 0 },
+            );
         }
         drop(rows);
         let mut errors = HashMap::new();
@@ -131,7 +162,8 @@ impl Recorder {
             });
         }
         drop(rows);
-        Ok(Self { objects, fingerprints, last_active: HashMap::new() })
+        let numbers = SeriesNumbers::load(prepared)?;
+        Ok(Self { objects, numbers, fingerprints, last_active: HashMap::new(), full_at })
     }
 
     /// Takes over what `before` had not written yet, for objects that still have a row.
@@ -154,12 +186,16 @@ impl Recorder {
                 };
                 let Some(series) = defined.series_mut(*trigger) else { return Ok(Applied::Unknown) };
                 let (value, message) = rows::sample_value(answer);
+                let mut begins_error = false;
                 if *is_error {
-                    series.note(prepared, at.0, &value, &rows::bounded(message))?;
+                    begins_error = series.note(prepared, at.0, &value, &rows::bounded(message))?;
                 } else {
                     series.end_error(prepared, at.0)?;
                 }
                 samples.push((series.id, Point { at_unix_ms: at.0, value, latency_ms: rows::millis(*latency) }));
+                if begins_error {
+                    defined.trim(prepared, self.full_at)?;
+                }
             }
             Record::Definition { at, object, uid, generation, spec_json, invalid, triggers, .. } => {
                 let invalid = invalid.as_deref().map(rows::bounded);
@@ -168,12 +204,13 @@ impl Recorder {
             }
             Record::Removed { at, object } => self.remove(prepared, *at, object)?,
             Record::Decision { at, object, decision } => {
-                let id = self.object(prepared, *at, object)?.id;
+                let id = self.grown(prepared, *at, object)?;
+                let detail = decision.detail();
                 let row = params![
                     id,
                     at.0,
                     decision.reason.id(),
-                    decision.detail(),
+                    rows::bounded(&detail),
                     decision.from,
                     decision.to,
                     rows::triggers_json(&decision.triggers),
@@ -189,7 +226,7 @@ impl Recorder {
                 prepared.execute(Sql::InsertDecision, row)?;
             }
             Record::Action { at, object, from, to, error } => {
-                let id = self.object(prepared, *at, object)?.id;
+                let id = self.grown(prepared, *at, object)?;
                 let decision: Option<i64> = prepared
                     .get(Sql::FindDecision)?
                     .query_row(params![id, at.0, CARRY_OUT_MS, from, to], |row| row.get(0))
@@ -200,28 +237,28 @@ impl Recorder {
                 )?;
             }
             Record::Replicas { at, object, from, to, by, .. } => {
-                let id = self.object(prepared, *at, object)?.id;
+                let id = self.grown(prepared, *at, object)?;
                 let by = by.clone().unwrap_or(Attribution::inferred(Actor::Other));
                 let row = params![id, at.0, from, to, by.manager, by.actor.id(), by.source()];
                 prepared.execute(Sql::InsertReplicaChange, row)?;
             }
             Record::Attributed { at, object, to, by, .. } => {
-                let id = self.object(prepared, *at, object)?.id;
+                let id = self.grown(prepared, *at, object)?;
                 prepared.execute(Sql::AttributeReplicaChange, params![id, at.0, to, by.actor.id()])?;
             }
             Record::Ready { at, object, changed_at, to } => {
-                let id = self.object(prepared, *at, object)?.id;
+                let id = self.grown(prepared, *at, object)?;
                 prepared.execute(Sql::ReadyReplicaChange, params![id, changed_at.0, to, at.0])?;
             }
             Record::Hpa { at, object, current, desired, conditions, metrics_json } => {
-                let id = self.object(prepared, *at, object)?.id;
+                let id = self.grown(prepared, *at, object)?;
                 let conditions = rows::conditions_json(conditions);
                 prepared.execute(Sql::InsertHpaConditions, [&conditions])?;
                 let metrics_json = rows::bounded_json(metrics_json);
                 prepared.execute(Sql::InsertHpa, params![id, at.0, current, desired, conditions, metrics_json])?;
             }
             Record::Condition { at, object, condition } => {
-                let id = self.object(prepared, *at, object)?.id;
+                let id = self.grown(prepared, *at, object)?;
                 let (kind, status) = (condition.kind.name(), condition.status.name());
                 let (reason, message) = (rows::bounded(&condition.reason), rows::bounded(&condition.message));
                 prepared.execute(Sql::InsertCondition, params![id, at.0, kind, status, reason, message])?;
@@ -259,6 +296,14 @@ impl Recorder {
         }
     }
 
+    /// Returns the row of the living object, which one more record is written of.
+    fn grown(&mut self, prepared: &mut Prepared<'_>, at: UnixMillis, key: &ObjectKey) -> Result<i64, rusqlite::Error> {
+        let full_at = self.full_at;
+        let object = self.object(prepared, at, key)?;
+        object.trim(prepared, full_at)?;
+        Ok(object.id)
+    }
+
     /// Returns the living object, inserting a row if it has none yet.
     fn object(
         &mut self,
@@ -269,7 +314,7 @@ impl Recorder {
         if !self.objects.contains_key(key) {
             let row = params![key.group.name(), &*key.namespace, &*key.name, "", at.0];
             let id = prepared.insert(Sql::InsertObject, row)?;
-            self.objects.insert(key.clone(), RecordedObject { id, uid: "".into(), series: Vec::new() });
+            self.objects.insert(key.clone(), RecordedObject { id, uid: "".into(), series: Vec::new(), untrimmed: 0 });
         }
         Ok(self.objects.get_mut(key).expect("inserted above"))
     }
@@ -310,12 +355,13 @@ impl Recorder {
             prepared.execute(Sql::InsertDefinition, row)?;
             prepared.execute(Sql::TrimDefinitions, params![object.id, DEFINITIONS_MAX])?;
         }
-        object.set_triggers(prepared, at, &triggers)
+        let object = self.objects.get_mut(key).expect("found or inserted above");
+        object.set_triggers(prepared, &mut self.numbers, at, &triggers)
     }
 
     fn remove(&mut self, prepared: &mut Prepared<'_>, at: UnixMillis, key: &ObjectKey) -> Result<(), rusqlite::Error> {
         let Some(mut object) = self.objects.remove(key) else { return Ok(()) };
-        object.set_triggers(prepared, at, &[])?;
+        object.set_triggers(prepared, &mut self.numbers, at, &[])?;
         prepared.execute(Sql::CloseDefinitions, params![object.id, at.0])?;
         prepared.execute(Sql::RemoveObject, params![object.id, at.0])?;
         Ok(())
@@ -340,31 +386,60 @@ impl RecordedObject {
         self.series.iter_mut().find(|series| series.index == trigger)
     }
 
+    /// Counts one more record, and after some of them deletes the oldest rows of the object beyond what is kept in a nearly
+    /// full file.
+    fn trim(&mut self, prepared: &mut Prepared<'_>, full_at: u64) -> Result<(), rusqlite::Error> {
+        self.untrimmed += 1;
+        if self.untrimmed < TRIM_EVERY {
+            return Ok(());
+        }
+        self.untrimmed = 0;
+        if !retention::exceeds(prepared, full_at)? {
+            return Ok(());
+        }
+        for (statement, kept) in HISTORY_KEPT_MAX {
+            let gone = prepared.execute(statement, [self.id, kept])?;
+            if statement == Sql::TrimHpas && gone > 0 {
+                prepared.execute(Sql::ExpireHpaConditions, [2 * TRIM_EVERY])?;
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the series that are gone or have changed, and begins the new ones. Each trigger comes with its fingerprint.
     fn set_triggers(
         &mut self,
         prepared: &mut Prepared<'_>,
+        numbers: &mut SeriesNumbers,
         at: UnixMillis,
         triggers: &[(u64, &RecordedTrigger)],
     ) -> Result<(), rusqlite::Error> {
-        let mut ended = false;
+        let mut ended = 0;
         for mut series in std::mem::take(&mut self.series) {
             if triggers.iter().any(|(fingerprint, _)| *fingerprint == series.fingerprint) {
                 self.series.push(series);
             } else {
                 series.end_error(prepared, at.0)?;
                 prepared.execute(Sql::CloseSeries, params![series.id, at.0])?;
-                ended = true;
+                ended += 1;
             }
         }
-        if ended {
-            prepared.execute(Sql::TrimSeries, params![self.id, SERIES_KEPT_MAX])?;
+        if ended > 0 {
+            // More than ended now, so that a file of before is caught up with.
+            let some = params![self.id, SERIES_KEPT_MAX, 2 * ended];
+            prepared.execute(Sql::TrimSeriesErrors, some)?;
+            prepared.execute(Sql::TrimSeries, some)?;
         }
         for (fingerprint, trigger) in triggers {
             if self.series.iter().any(|series| series.fingerprint == *fingerprint) {
                 continue;
             }
+            let Some(id) = numbers.take(prepared)? else {
+                log::error!(index = trigger.index; "samples lost: no number left for their trigger");
+                continue;
+            };
             let row = params![
+                id,
                 self.id,
                 trigger.index,
                 trigger.kind,
@@ -376,7 +451,7 @@ impl RecordedObject {
                 trigger.activation_threshold,
                 at.0
             ];
-            let id = prepared.insert(Sql::InsertSeries, row)?;
+            prepared.execute(Sql::InsertSeries, row)?;
             self.series.reserve_exact(1);
             self.series.push(Series { id, index: trigger.index, fingerprint: *fingerprint, error: None });
         }
@@ -385,23 +460,25 @@ impl RecordedObject {
 }
 
 impl Series {
-    /// Begins, continues or ends the error period.
+    /// Begins, continues or ends the error period; returns whether it began one.
     fn note(
         &mut self,
         prepared: &mut Prepared<'_>,
         at_unix_ms: i64,
         value: &SampleValue,
         message: &str,
-    ) -> Result<(), rusqlite::Error> {
-        let outcome: &str = match value {
-            SampleValue::Outcome(outcome) => outcome,
-            SampleValue::Number(_) => return self.end_error(prepared, at_unix_ms),
+    ) -> Result<bool, rusqlite::Error> {
+        let SampleValue::Outcome(outcome) = value else {
+            self.end_error(prepared, at_unix_ms)?;
+            return Ok(false);
         };
+        let outcome: &str = outcome;
         match &mut self.error {
             Some(error) if error.outcome == outcome && error.message == message => {
                 error.last_at_unix_ms = error.last_at_unix_ms.max(at_unix_ms);
                 error.polls += 1;
                 error.dirty = true;
+                Ok(false)
             }
             _ => {
                 self.end_error(prepared, at_unix_ms)?;
@@ -414,9 +491,9 @@ impl Series {
                     polls: 1,
                     dirty: false,
                 }));
+                Ok(true)
             }
         }
-        Ok(())
     }
 
     fn end_error(&mut self, prepared: &mut Prepared<'_>, at_unix_ms: i64) -> Result<(), rusqlite::Error> {

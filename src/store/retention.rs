@@ -66,8 +66,13 @@ pub(crate) fn expire(
 
 /// Returns whether the file exceeds the size cap.
 pub(crate) fn is_over(prepared: &mut Prepared<'_>, retention: &Retention) -> Result<bool, rusqlite::Error> {
+    exceeds(prepared, retention.size_max)
+}
+
+/// Returns whether the file has more than this many bytes in use; never of 0, which stands for no limit.
+pub(crate) fn exceeds(prepared: &mut Prepared<'_>, bytes: u64) -> Result<bool, rusqlite::Error> {
     let pages = pragma(prepared, Sql::PageCount)? - pragma(prepared, Sql::FreePageCount)?;
-    Ok(retention.size_max > 0 && u64::try_from(pages).unwrap_or(0) * PAGE_BYTES > retention.size_max)
+    Ok(bytes > 0 && u64::try_from(pages).unwrap_or(0) * PAGE_BYTES > bytes)
 }
 
 /// Returns whether there are samples outside the head.
@@ -95,25 +100,14 @@ pub(crate) fn shrink(
     } else {
         let oldest = time(prepared, Sql::OldestHistory)?;
         // Rows that ended before everything else began are deleted without loss.
-        let gone = match ended(prepared, oldest.unwrap_or(ALL))? {
-            Some(gone) => Some(gone),
-            // A step of the history, from the oldest on: within it one table is emptied after the other.
-            None => match (oldest, time(prepared, Sql::NewestHistory)?) {
-                (Some(oldest), Some(newest)) => {
-                    let stretch = newest.saturating_sub(oldest) / HISTORY_STEPS;
-                    let mut gone = None;
-                    // What lasts is kept, so the oldest steps may hold nothing else.
-                    for step in 1..=HISTORY_STEPS {
-                        let end = oldest.saturating_add(stretch.saturating_mul(step)).saturating_add(1);
-                        gone = happened(prepared, end)?;
-                        if gone.is_some() {
-                            break;
-                        }
-                    }
-                    gone
-                }
-                _ => None,
-            },
+        let gone = match (ended(prepared, oldest.unwrap_or(ALL))?, oldest) {
+            (None, Some(oldest)) => {
+                // A step of the history, from the oldest on: within it one table is emptied after the other.
+                let newest = time(prepared, Sql::NewestHistory)?.unwrap_or(oldest);
+                let stretch = newest.saturating_sub(oldest) / HISTORY_STEPS;
+                happened(prepared, oldest.saturating_add(stretch).saturating_add(1))?
+            }
+            (gone, _) => gone,
         };
         let Some(gone) = gone else { return Ok(false) };
         gone
@@ -182,6 +176,8 @@ fn happened(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(
         Sql::ExpireHpas,
         Sql::ExpireConditions,
         Sql::ExpireLosses,
+        Sql::ExpireErrorPeriods,
+        Sql::ExpireRuns,
     ] {
         let gone = prepared.execute(statement, params![before_unix_ms, EXPIRE_ROWS])?;
         if gone == 0 {
@@ -201,12 +197,6 @@ fn happened(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(
 
 /// Deletes a slice of what ended before a time and is no longer referred to.
 fn ended(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(Kind, usize)>, rusqlite::Error> {
-    for statement in [Sql::ExpireErrorPeriods, Sql::ExpireRuns] {
-        let gone = prepared.execute(statement, params![before_unix_ms, EXPIRE_ROWS])?;
-        if gone > 0 {
-            return Ok(Some((Kind::History, gone)));
-        }
-    }
     // A series is kept while there are samples or roll-ups from its time.
     let before_unix_ms = time(prepared, Sql::OldestNumber)?.map_or(before_unix_ms, |oldest| oldest.min(before_unix_ms));
     for statement in [Sql::ExpireSeries, Sql::ExpireStates, Sql::ExpireObjects] {
@@ -327,6 +317,44 @@ mod tests {
             let rows = format!("SELECT group_concat(object_id || ' at ' || at_unix_ms, ', ' ORDER BY id) FROM {table}");
             let found: String = connection.query_row(&rows, [], |row| row.get(0)).expect(table);
             assert_eq!(found, kept, "{table}");
+        }
+    }
+
+    /// Regression: beside an object whose state lasted, error periods and objects that came and went were kept for ever,
+    /// while the samples and the history of all others were deleted for the size.
+    #[test]
+    fn what_ended_goes_for_the_size_beside_what_lasts() {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        schema::migrate(&mut connection, schema::version()).expect("migrate");
+        connection
+            .execute_batch(
+                "INSERT INTO scaled_object VALUES (1, 'keda.sh', 'a', 'quiet', 'u', 1, NULL), (2, 'keda.sh', 'a', 'fails', 'v', 1, NULL);
+                 INSERT INTO condition_change (object_id, at_unix_ms, kind, status, reason, message) VALUES (1, 1, 'Ready', 'True', '', '');
+                 INSERT INTO series VALUES (1, 2, 0, 'prometheus', NULL, 'm', 's', 'q', 1, 0, 1, NULL);
+                 CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000) SELECT i FROM n;
+                 INSERT INTO error_period (series_id, outcome, message, from_unix_ms, last_at_unix_ms, until_unix_ms, polls)
+                     SELECT 1, 'status', '', 1000 + i, 1000 + i, iif(i < 2000, 1001 + i, NULL), 1 FROM temp.n;
+                 INSERT INTO scaled_object SELECT 2 + i, 'keda.sh', 'a', 'o' || i, 'w', 1000 + i, 1001 + i FROM temp.n;
+                 INSERT INTO object_state SELECT 2 + i, 1000 + i FROM temp.n;
+                 INSERT INTO process_run (version, started_at_unix_ms, state) SELECT '1', 1000 + i, iif(i < 2000, 'lost', 'running') FROM temp.n;
+                 INSERT INTO series SELECT 1 + i, 2 + i, 0, 'prometheus', NULL, 'm', 's', 'q', 1, 0, 1000 + i, 1001 + i FROM temp.n;",
+            )
+            .expect("rows");
+        let mut prepared = Prepared::new(&connection);
+        let retention = Retention { size_max: 1, ..Retention::default() };
+        let counters = Counters::default();
+        while shrink(&mut prepared, &retention, &counters).expect("shrink") {}
+        for (table, kept) in [
+            ("error_period", 1),
+            ("scaled_object", 2),
+            ("series", 1),
+            ("object_state", 0),
+            ("process_run", 1),
+            ("condition_change", 1),
+        ] {
+            let left: i64 =
+                connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect(table);
+            assert_eq!(left, kept, "{table}");
         }
     }
 }

@@ -33,8 +33,11 @@ const TEXT_MAX: usize = 2_048;
 /// Upper bound on JSON from the API server, in bytes; beyond it nothing is stored.
 const JSON_MAX: usize = 64 << 10;
 
-/// Upper bound on the triggers of a decision and the conditions of an HPA.
+/// Upper bound on the conditions of an HPA.
 const LIST_MAX: usize = 200;
+
+/// A decision names no more triggers once they take this many bytes: 20 of them at 250 bytes each.
+const TRIGGERS_MAX: usize = 5_120;
 
 /// Returns the text, cut to the limit.
 pub(crate) fn bounded(text: &str) -> std::borrow::Cow<'_, str> {
@@ -50,33 +53,55 @@ pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Returns what the triggers contributed, as JSON in their order: of many, those that decided, and how many more there
+/// are.
 pub(crate) fn triggers_json(triggers: &[DecidedTrigger]) -> String {
-    triggers
-        .iter()
-        .take(LIST_MAX)
-        .map(|trigger| {
-            let mut row = json!({
-                "metric": &*trigger.metric_name,
-                "value": trigger.value,
-                "active": trigger.active,
-                "error": trigger.error.as_deref().map(bounded),
-                "target": trigger.target,
-                "metric_type": trigger.metric_type.name(),
-                "proposal": trigger.proposal.map(|proposal| proposal.replicas),
-                "exact": trigger.proposal.map(|proposal| proposal.exact),
-                "fallback": trigger.fallback,
-            });
-            if let Some(absence) = &trigger.absence {
-                row["absence"] = json!(absence.to_string());
-                row["absent_since_unix_ms"] = json!(absence.since.0);
-            }
-            if let Some(formula) = &trigger.formula {
-                row["formula"] = json!(bounded(formula));
-            }
-            row
-        })
-        .collect::<serde_json::Value>()
-        .to_string()
+    let mut by_weight: Vec<(usize, &DecidedTrigger)> = triggers.iter().enumerate().collect();
+    // The sort is stable: the first of those that matter alike are named.
+    by_weight.sort_by_key(|(_, trigger)| {
+        let asks_for = trigger.proposal.map(|proposal| proposal.replicas);
+        let is_in_trouble = trigger.error.is_some() || trigger.absence.is_some();
+        std::cmp::Reverse((trigger.formula.is_some(), trigger.fallback, asks_for, trigger.active, is_in_trouble))
+    });
+    let mut rows: Vec<(usize, String)> = Vec::new();
+    let mut bytes = 0;
+    for (place, trigger) in by_weight {
+        if bytes >= TRIGGERS_MAX {
+            break;
+        }
+        let row = trigger_json(trigger).to_string();
+        bytes += row.len();
+        rows.push((place, row));
+    }
+    rows.sort_by_key(|(place, _)| *place);
+    let more = triggers.len() - rows.len();
+    let mut rows: Vec<String> = rows.into_iter().map(|(_, row)| row).collect();
+    if more > 0 {
+        rows.push(json!({ "more": more }).to_string());
+    }
+    format!("[{}]", rows.join(","))
+}
+
+fn trigger_json(trigger: &DecidedTrigger) -> serde_json::Value {
+    let mut row = json!({
+        "metric": &*trigger.metric_name,
+        "value": trigger.value,
+        "active": trigger.active,
+        "error": trigger.error.as_deref().map(bounded),
+        "target": trigger.target,
+        "metric_type": trigger.metric_type.name(),
+        "proposal": trigger.proposal.map(|proposal| proposal.replicas),
+        "exact": trigger.proposal.map(|proposal| proposal.exact),
+        "fallback": trigger.fallback,
+    });
+    if let Some(absence) = &trigger.absence {
+        row["absence"] = json!(absence.to_string());
+        row["absent_since_unix_ms"] = json!(absence.since.0);
+    }
+    if let Some(formula) = &trigger.formula {
+        row["formula"] = json!(bounded(formula));
+    }
+    row
 }
 
 /// Returns the annotations in force, comma-separated; `None` if there is none.
@@ -140,5 +165,36 @@ mod tests {
             text.contains(r#""metric":"s0-x","metric_type":"Value","proposal":null,"target":2.0,"value":null"#),
             "{text}"
         );
+    }
+    /// Regression: a decision about a hundred triggers took 25 KB each time.
+    #[test]
+    fn a_decision_names_the_triggers_that_matter_and_how_many_more_there_are() {
+        let error = "server did not answer in time ".repeat(4);
+        let trigger = |index: u32| DecidedTrigger {
+            metric_name: format!("s{index}-prometheus").into(),
+            value: Some(f64::from(index)),
+            proposal: Some(crate::scaling::recommend::Proposal { replicas: u32::from(index == 60), exact: 1 }),
+            error: (index % 10 == 5).then(|| error.clone()),
+            fallback: index == 99,
+            ..DecidedTrigger::default()
+        };
+        let triggers: Vec<DecidedTrigger> = (0..100).map(trigger).collect();
+        let text = triggers_json(&triggers);
+        assert!(text.len() < 6_000, "{}", text.len());
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a list");
+        let names: Vec<&str> = rows.iter().filter_map(|row| row["metric"].as_str()).collect();
+        for name in ["s0-prometheus", "s5-prometheus", "s60-prometheus", "s95-prometheus", "s99-prometheus"] {
+            assert!(names.contains(&name), "{name} of {names:?}");
+        }
+        let numbers: Vec<usize> = names
+            .iter()
+            .map(|name| name.trim_start_matches('s').trim_end_matches("-prometheus").parse().expect("a number"))
+            .collect();
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        assert_eq!(rows[names.len()..], [json!({ "more": 100 - names.len() })]);
+        assert!(names.len() >= 15, "{names:?}");
+        assert!(!triggers_json(&triggers[..16]).contains("more"), "as few as that are all named");
+        let long = DecidedTrigger { error: Some("x".repeat(10_000)), ..DecidedTrigger::default() };
+        assert!(triggers_json(&vec![long; 100]).len() < 8_000);
     }
 }

@@ -8,6 +8,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0001_init.sql"),
     include_str!("../../sql/migrations/0002_retention.sql"),
     include_str!("../../sql/migrations/0003_ready.sql"),
+    include_str!("../../sql/migrations/0004_bounds.sql"),
 ];
 
 /// Dropped and recreated if they changed, at each start.
@@ -87,6 +88,19 @@ macro_rules! statements {
     };
 }
 
+/// Matches a row `x` of a table that may be deleted: a newer one of its object says what lasts, or the object is gone.
+macro_rules! superseded {
+    ($table:literal $(, $alike:literal)?) => {
+        concat!(
+            "(EXISTS (SELECT 1 FROM ",
+            $table,
+            " n WHERE n.object_id = x.object_id",
+            $($alike,)?
+            " AND n.at_unix_ms > x.at_unix_ms) OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL)"
+        )
+    };
+}
+
 statements! {
     // Loaded at start.
     LoadObjects Cold "SELECT id, api_group, namespace, name, uid FROM scaled_object WHERE removed_at_unix_ms IS NULL";
@@ -110,10 +124,27 @@ statements! {
     // Deletes ended definitions except the newest ?2, in limited steps.
     TrimDefinitions Hot "DELETE FROM definition WHERE id IN (SELECT id FROM definition WHERE object_id = ?1 AND until_unix_ms IS NOT NULL \
         ORDER BY from_unix_ms DESC, id DESC LIMIT 100 OFFSET ?2)";
-    TrimSeries Cold "DELETE FROM series WHERE id IN (SELECT s.id FROM series s WHERE s.object_id = ?1 AND s.until_unix_ms IS NOT NULL \
-        AND NOT EXISTS (SELECT 1 FROM error_period e WHERE e.series_id = s.id) ORDER BY s.id DESC LIMIT 500 OFFSET ?2)";
-    InsertSeries Hot "INSERT INTO series (object_id, trigger_index, kind, name, metric_name, server, query, threshold, \
-        activation_threshold, from_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    // The same of an object's series, and before them their errors, at most ?3 series at once.
+    TrimSeriesErrors Hot "DELETE FROM error_period WHERE series_id IN (SELECT id FROM series \
+        WHERE object_id = ?1 AND until_unix_ms IS NOT NULL ORDER BY until_unix_ms DESC, id DESC LIMIT ?3 OFFSET ?2)";
+    TrimSeries Hot "DELETE FROM series WHERE id IN (SELECT id FROM series \
+        WHERE object_id = ?1 AND until_unix_ms IS NOT NULL ORDER BY until_unix_ms DESC, id DESC LIMIT ?3 OFFSET ?2)";
+    // Numbers of series, up to the largest that the id of a chunk has room for.
+    LastSeries Hot "SELECT coalesce(max(id), 0) FROM series WHERE id <= ?1";
+    // The first number after ?1 that no series has, and the next one that one has; ?2 is the largest.
+    FreeSeries Cold "SELECT x.id + 1, min(coalesce((SELECT min(n.id) FROM series n WHERE n.id > x.id), ?2 + 1), ?2 + 1) \
+        FROM (SELECT ?1 AS id UNION ALL SELECT s.id FROM (SELECT id FROM series WHERE id > ?1 ORDER BY id) s) x \
+        WHERE x.id < ?2 AND NOT EXISTS (SELECT 1 FROM series n WHERE n.id = x.id + 1) LIMIT 1";
+    // What is left of the numbers from ?1 to ?2.
+    ClearHeadOf Cold "DELETE FROM sample_head WHERE series_id BETWEEN ?1 AND ?2";
+    ClearChunksOf Cold "DELETE FROM sample_chunk WHERE id IN (SELECT c.id FROM sample_block b \
+        CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?2 << 12) + 4095)";
+    ClearMinutesOf Cold "DELETE FROM sample_minute WHERE id IN (SELECT m.id FROM minute_block b \
+        CROSS JOIN sample_minute m ON m.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?2 << 12) + 4095)";
+    ClearHoursOf Cold "DELETE FROM sample_hour WHERE (hour_unix_ms, series_id) IN (SELECT y.hour_unix_ms, y.series_id FROM rolled_hour x \
+        CROSS JOIN sample_hour y ON y.hour_unix_ms = x.hour_unix_ms AND y.series_id BETWEEN ?1 AND ?2)";
+    InsertSeries Hot "INSERT INTO series (id, object_id, trigger_index, kind, name, metric_name, server, query, threshold, \
+        activation_threshold, from_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     CloseSeries Hot "UPDATE series SET until_unix_ms = max(?2, from_unix_ms) WHERE id = ?1";
 
     // History.
@@ -140,6 +171,18 @@ statements! {
     InsertErrorPeriod Hot "INSERT INTO error_period (series_id, outcome, message, from_unix_ms, last_at_unix_ms, polls) \
         VALUES (?1, ?2, ?3, ?4, ?4, 1)";
     UpdateErrorPeriod Hot "UPDATE error_period SET last_at_unix_ms = ?2, polls = ?3, until_unix_ms = ?4 WHERE id = ?1";
+
+    // Deletes what happened to an object except the newest ?2 of a kind, and except what lasts, in limited steps.
+    TrimActions Hot "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE object_id = ?1 ORDER BY at_unix_ms DESC, id DESC LIMIT 512 OFFSET ?2)";
+    TrimDecisions Hot "DELETE FROM decision WHERE id IN (SELECT id FROM decision WHERE object_id = ?1 ORDER BY at_unix_ms DESC, id DESC LIMIT 512 OFFSET ?2)";
+    TrimReplicaChanges Hot "DELETE FROM replica_change WHERE id IN (SELECT id FROM replica_change \
+        WHERE object_id = ?1 ORDER BY at_unix_ms DESC, id DESC LIMIT 512 OFFSET ?2)";
+    TrimHpas Hot "DELETE FROM hpa_observation WHERE id IN (SELECT id FROM hpa_observation \
+        WHERE object_id = ?1 ORDER BY at_unix_ms DESC, id DESC LIMIT 512 OFFSET ?2)";
+    TrimConditions Hot concat!("DELETE FROM condition_change WHERE id IN (SELECT x.id FROM condition_change x WHERE x.id IN (SELECT id FROM condition_change \
+        WHERE object_id = ?1 ORDER BY at_unix_ms DESC, id DESC LIMIT 512 OFFSET ?2) AND ", superseded!("condition_change", " AND n.kind = x.kind"), ")");
+    TrimErrorPeriods Cold "DELETE FROM error_period WHERE until_unix_ms IS NOT NULL AND id IN (SELECT e.id FROM series s \
+        CROSS JOIN error_period e ON e.series_id = s.id WHERE s.object_id = ?1 ORDER BY e.id DESC LIMIT 512 OFFSET ?2)";
 
     // Losses, and what is saved from a corrupt file.
     InsertLoss Hot "INSERT INTO loss (from_unix_ms, until_unix_ms, samples, others, cause) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -216,22 +259,18 @@ statements! {
     DeleteRolledHour Hot "DELETE FROM rolled_hour WHERE hour_unix_ms = ?1";
     ExpireLosses Hot "DELETE FROM loss WHERE id IN (SELECT id FROM loss WHERE from_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
     ExpireActions Hot "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
-    ExpireDecisions Hot "DELETE FROM decision WHERE id IN (SELECT x.id FROM decision x WHERE x.at_unix_ms < ?1 \
-        AND (EXISTS (SELECT 1 FROM decision n WHERE n.object_id = x.object_id AND n.at_unix_ms > x.at_unix_ms) \
-            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
-    ExpireReplicaChanges Hot "DELETE FROM replica_change WHERE id IN (SELECT x.id FROM replica_change x WHERE x.at_unix_ms < ?1 \
-        AND (EXISTS (SELECT 1 FROM replica_change n WHERE n.object_id = x.object_id AND n.at_unix_ms > x.at_unix_ms) \
-            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
-    ExpireHpas Hot "DELETE FROM hpa_observation WHERE id IN (SELECT x.id FROM hpa_observation x WHERE x.at_unix_ms < ?1 \
-        AND (EXISTS (SELECT 1 FROM hpa_observation n WHERE n.object_id = x.object_id AND n.at_unix_ms > x.at_unix_ms) \
-            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
+    ExpireDecisions Hot concat!("DELETE FROM decision WHERE id IN (SELECT x.id FROM decision x WHERE x.at_unix_ms < ?1 AND ", superseded!("decision"),
+        " ORDER BY x.at_unix_ms LIMIT ?2)");
+    ExpireReplicaChanges Hot concat!("DELETE FROM replica_change WHERE id IN (SELECT x.id FROM replica_change x WHERE x.at_unix_ms < ?1 AND ", superseded!("replica_change"),
+        " ORDER BY x.at_unix_ms LIMIT ?2)");
+    ExpireHpas Hot concat!("DELETE FROM hpa_observation WHERE id IN (SELECT x.id FROM hpa_observation x WHERE x.at_unix_ms < ?1 AND ", superseded!("hpa_observation"),
+        " ORDER BY x.at_unix_ms LIMIT ?2)");
     ExpireHpaConditions Cold "DELETE FROM hpa_conditions WHERE id IN (SELECT c.id FROM hpa_conditions c \
         WHERE NOT EXISTS (SELECT 1 FROM hpa_observation h WHERE h.conditions_id = c.id) LIMIT ?1)";
-    ExpireConditions Hot "DELETE FROM condition_change WHERE id IN (SELECT x.id FROM condition_change x WHERE x.at_unix_ms < ?1 \
-        AND (EXISTS (SELECT 1 FROM condition_change n WHERE n.object_id = x.object_id AND n.kind = x.kind AND n.at_unix_ms > x.at_unix_ms) \
-            OR (SELECT removed_at_unix_ms FROM scaled_object WHERE id = x.object_id) IS NOT NULL) ORDER BY x.at_unix_ms LIMIT ?2)";
+    ExpireConditions Hot concat!("DELETE FROM condition_change WHERE id IN (SELECT x.id FROM condition_change x WHERE x.at_unix_ms < ?1 AND ",
+        superseded!("condition_change", " AND n.kind = x.kind"), " ORDER BY x.at_unix_ms LIMIT ?2)");
     ExpireErrorPeriods Hot "DELETE FROM error_period WHERE id IN (SELECT id FROM error_period \
-        WHERE from_unix_ms < ?1 AND until_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
+        WHERE until_unix_ms < ?1 ORDER BY until_unix_ms LIMIT ?2)";
     // Rows that ended and that nothing refers to any more.
     ExpireDefinitions Hot "DELETE FROM definition WHERE id IN (SELECT id FROM definition WHERE until_unix_ms < ?1 ORDER BY until_unix_ms LIMIT ?2)";
     ExpireSeries Hot "DELETE FROM series WHERE id IN (SELECT s.id FROM series s WHERE s.until_unix_ms < ?1 \
@@ -249,16 +288,22 @@ statements! {
     // The oldest time of any sample or roll-up: a series that ended before has none.
     OldestNumber Cold "SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM sample_head) AS at UNION ALL SELECT (SELECT min(from_unix_ms) FROM sample_block) \
         UNION ALL SELECT (SELECT min(from_unix_ms) FROM minute_block) UNION ALL SELECT (SELECT min(hour_unix_ms) FROM rolled_hour))";
-    // For the size cap: the time span of everything that may be deleted.
+    // For the size cap: the time span of everything that may be deleted, however much that lasts is older.
     HasBlock Cold "SELECT EXISTS (SELECT 1 FROM sample_block)";
-    OldestHistory Cold "SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM action) AS at UNION ALL SELECT (SELECT min(at_unix_ms) FROM decision) \
-        UNION ALL SELECT (SELECT min(at_unix_ms) FROM replica_change) UNION ALL SELECT (SELECT min(at_unix_ms) FROM hpa_observation) \
-        UNION ALL SELECT (SELECT min(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT min(until_unix_ms) FROM definition) \
-        UNION ALL SELECT (SELECT min(from_unix_ms) FROM loss))";
+    OldestHistory Cold concat!("SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM action) AS at \
+        UNION ALL SELECT (SELECT x.at_unix_ms FROM decision x WHERE ", superseded!("decision"), " ORDER BY x.at_unix_ms LIMIT 1) \
+        UNION ALL SELECT (SELECT x.at_unix_ms FROM replica_change x WHERE ", superseded!("replica_change"), " ORDER BY x.at_unix_ms LIMIT 1) \
+        UNION ALL SELECT (SELECT x.at_unix_ms FROM hpa_observation x WHERE ", superseded!("hpa_observation"), " ORDER BY x.at_unix_ms LIMIT 1) \
+        UNION ALL SELECT (SELECT x.at_unix_ms FROM condition_change x WHERE ", superseded!("condition_change", " AND n.kind = x.kind"),
+        " ORDER BY x.at_unix_ms LIMIT 1) \
+        UNION ALL SELECT (SELECT min(from_unix_ms) FROM loss) UNION ALL SELECT (SELECT min(until_unix_ms) FROM error_period) \
+        UNION ALL SELECT (SELECT min(started_at_unix_ms) FROM process_run WHERE state <> 'running') \
+        UNION ALL SELECT (SELECT min(until_unix_ms) FROM definition))");
     NewestHistory Cold "SELECT max(at) FROM (SELECT (SELECT max(at_unix_ms) FROM action) AS at UNION ALL SELECT (SELECT max(at_unix_ms) FROM decision) \
         UNION ALL SELECT (SELECT max(at_unix_ms) FROM replica_change) UNION ALL SELECT (SELECT max(at_unix_ms) FROM hpa_observation) \
-        UNION ALL SELECT (SELECT max(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT max(until_unix_ms) FROM definition) \
-        UNION ALL SELECT (SELECT max(from_unix_ms) FROM loss))";
+        UNION ALL SELECT (SELECT max(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT max(from_unix_ms) FROM loss) \
+        UNION ALL SELECT (SELECT max(until_unix_ms) FROM error_period) UNION ALL SELECT (SELECT max(started_at_unix_ms) FROM process_run) \
+        UNION ALL SELECT (SELECT max(until_unix_ms) FROM definition))";
 
     // Masking what an earlier version stored: ?1 and ?2 bound the ids, ?3 the number of rows.
     MaskNext Cold "SELECT name, after_id, last_id FROM unmasked LIMIT 1";
@@ -301,10 +346,10 @@ statements! {
     // ?4.
     ChunksBetween Hot "SELECT b.rolled_series >= ?1, c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
         CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
-        WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND (b.rolled_series < ?1 OR b.from_unix_ms <= ?4)";
+        WHERE ?1 <= 16777215 AND b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND (b.rolled_series < ?1 OR b.from_unix_ms <= ?4)";
     MinutesBetween Hot "SELECT m.base_minute, m.parts FROM minute_block b \
         CROSS JOIN sample_minute m ON m.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
-        WHERE b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND m.base_minute <= ?3 / 60000";
+        WHERE ?1 <= 16777215 AND b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND m.base_minute <= ?3 / 60000";
     HoursBetween Hot "SELECT y.hour_unix_ms, y.count, y.errors, y.min, y.max, y.last, y.last_at_unix_ms FROM rolled_hour x \
         CROSS JOIN sample_hour y ON y.hour_unix_ms = x.hour_unix_ms AND y.series_id = ?1 WHERE x.hour_unix_ms BETWEEN ?2 AND ?3";
     OldestRollUps Cold "SELECT (SELECT min(from_unix_ms) FROM minute_block), (SELECT min(hour_unix_ms) FROM rolled_hour)";

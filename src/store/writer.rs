@@ -615,7 +615,8 @@ impl<'c> Session<'c> {
             transaction.commit()?;
             *run = Some(id);
         }
-        let recorder = Recorder::load(&mut prepared)?;
+        // So early that what one object wrote makes room before the samples of all do.
+        let recorder = Recorder::load(&mut prepared, options.retention.size_max / 8 * 7)?;
         let compaction = Compaction::load(&mut prepared, options.retention)?;
         let now = clock::now();
         Ok(Self {
@@ -631,7 +632,7 @@ impl<'c> Session<'c> {
 
     /// Reloads the state after a failed transaction, which undid everything that it contained.
     fn reload(&mut self) -> Result<(), rusqlite::Error> {
-        let recorder = Recorder::load(&mut self.prepared)?;
+        let recorder = Recorder::load(&mut self.prepared, self.recorder.full_at())?;
         let before = std::mem::replace(&mut self.recorder, recorder);
         self.recorder.inherit(before);
         self.compaction.reload(&mut self.prepared)?;

@@ -25,6 +25,11 @@ const RECORD_ACTIVE_EVERY: Duration = Duration::from_mins(5);
 /// How often the formula is evaluated during a poll cycle.
 const COMPOSE_EVERY: Duration = Duration::from_secs(1);
 
+/// A decision whose only news is what stands in for missing numbers is recorded once in this time, on average, and this
+/// long ahead: ten at once. A server that answers now with a number and now with none would fill the history.
+const RECORD_STAND_INS_EVERY: Duration = Duration::from_mins(1);
+const RECORD_STAND_INS_AHEAD: Duration = Duration::from_mins(10);
+
 impl World {
     pub(super) fn start_due_poll_cycles(&mut self, now: UnixMillis) {
         for (key, due_at) in self.schedule.take_due(now) {
@@ -386,14 +391,30 @@ impl Object {
             self.decision = Some(Arc::clone(&decision));
         }
         // A state that lasts is recorded once. The samples show how values develop meanwhile.
-        let is_repeated = self.recorded.decision.as_ref().is_some_and(|before| decision.repeats(before));
         let is_tried = self.slots.scale.is_free(work.now) && !self.leaves_target(&decision, work);
-        if !is_repeated || (decision.from != decision.to && !decision.is_shadow && is_tried) {
+        if self.is_news(&decision, work.now) || (decision.from != decision.to && !decision.is_shadow && is_tried) {
             self.recorded.decision = Some(Arc::clone(&decision));
             let (at, object) = (work.now, self.spec.key.clone());
             work.outbox.record(Record::Decision { at, object, decision: Arc::clone(&decision) });
         }
         self.act(decision, work);
+    }
+
+    /// Returns whether a decision is to be recorded beside the last one that was.
+    fn is_news(&mut self, decision: &Decision, now: UnixMillis) -> bool {
+        let Some(before) = self.recorded.decision.as_ref() else { return true };
+        if decision.repeats(before) {
+            return false;
+        }
+        if !decision.concludes_as(before) {
+            return true;
+        }
+        let paid_at = self.recorded.stand_ins_paid_at.map_or(now, |at| at.max(now)).plus(RECORD_STAND_INS_EVERY);
+        let is_news = paid_at <= now.plus(RECORD_STAND_INS_AHEAD);
+        if is_news {
+            self.recorded.stand_ins_paid_at = Some(paid_at);
+        }
+        is_news
     }
 
     /// Two that scale one target would undo each other's work, and a ScaledObject decides alone. But a target without

@@ -237,7 +237,7 @@ function steps({ from, to }) {
 
 function contributions(triggers) {
   if (!Array.isArray(triggers) || triggers.length === 0) return null;
-  return el('div', { class: 'muted contributions' }, triggers.map((trigger) => el('span', null, `${trigger.metric} `,
+  return el('div', { class: 'muted contributions' }, triggers.map((trigger) => trigger.more ? el('span', null, `and ${trigger.more} more`) : el('span', null, `${trigger.metric} `,
     trigger.error ? el('span', { class: 'bad' }, trigger.error) : trigger.value === null ? '–' : exact(trigger.value),
     trigger.active ? ' active' : '', trigger.absence ? `: ${trigger.absence}, since ${moment(trigger.absent_since_unix_ms)}` : '')));
 }

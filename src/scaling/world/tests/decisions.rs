@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::scaling::decision::Decision;
-use crate::scaling::event::{Event, Record};
+use crate::scaling::event::{Event, Missing, Record};
 use crate::scaling::model::{Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
 
@@ -120,4 +120,34 @@ fn what_lasts_is_recorded_anew_when_the_history_goes_on_in_another_file() {
     rig.clear();
     rig.seconds(60);
     assert!(!rig.records.iter().any(is_change), "{:?}", rig.records);
+}
+
+/// Regression: a server that answered alternately with a number and with none led to a decision at each poll, which named
+/// all triggers and filled the history.
+#[test]
+fn a_trigger_that_keeps_losing_its_number_is_a_decision_a_minute_at_most() {
+    let mut rig = shop(3, 30.0, |d| {
+        quick(d);
+        d.triggers.push(testing::trigger(1, "flaps"));
+    });
+    rig.seconds(10);
+    rig.clear();
+    for round in 0..600 {
+        let answer = if round % 2 == 0 { Answer::Missing(Missing::Empty) } else { Answer::Value(0.0) };
+        rig.set_answer("flaps", answer);
+        rig.seconds(3);
+    }
+    let recorded = decisions(&rig);
+    assert!((30..=42).contains(&recorded.len()), "{} in half an hour", recorded.len());
+    assert!(recorded.iter().all(|one| one.reason.id() == "Active"));
+    // What is decided is recorded at once all the same.
+    rig.clear();
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.seconds(4);
+    assert_eq!(last(&rig).0, "CoolingDown");
+    // When it is over, the last decision says how it ended.
+    rig.set_answer("up", Answer::Value(30.0));
+    rig.set_answer("flaps", Answer::Value(0.0));
+    rig.seconds(90);
+    assert!(decisions(&rig).last().unwrap().triggers.iter().all(|trigger| trigger.absence.is_none()));
 }
