@@ -76,7 +76,8 @@
 //! | `decide` (main) | the world | its inbox, or the world's next deadline |
 //! | `watch-<kind>` | one stream each | the API server, the inbox |
 //! | `poll` | connections to metric servers, all requests in flight | their sockets, the inbox |
-//! | `poll-<n>` (while needed) | parts of polls that block | the API server, proxies, queues, databases, pods, who gives tokens, the permit to parse a large body |
+//! | `poll-<n>` (while needed) | parts of polls that block | the API server, `poll`, queues, databases, pods, who gives tokens, the permit to parse a large body |
+//! | `proxy-<n>` (while needed) | the request it sends | a proxy |
 //! | `name-<n>` | the name it looks up | name servers |
 //! | `pods` | the index of counted pods | their watches, the inbox |
 //! | `write-<n>` (while needed) | the write it carries out | the API server, the inbox |

@@ -61,6 +61,12 @@ fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
+/// Returns the length of a label's value as it is written.
+#[must_use]
+pub fn escaped_len(value: &str) -> usize {
+    value.len() + value.bytes().filter(|byte| matches!(byte, b'\\' | b'"' | b'\n')).count()
+}
+
 /// Returns the resident memory of this process in bytes, from `/proc`; 0 if that is unavailable.
 #[must_use]
 pub fn resident_bytes() -> u64 {
@@ -85,6 +91,13 @@ mod tests {
             "# HELP hpalite_a_total A.\n# TYPE hpalite_a_total counter\nhpalite_a_total 3\n\
              # HELP hpalite_b B.\n# TYPE hpalite_b gauge\nhpalite_b{x=\"a\\\"b\\\\c\\nd\",y=\"z\"} 1.5\n"
         );
+    }
+
+    #[test]
+    fn what_is_escaped_is_longer() {
+        for value in ["", "a", "ü", "a\"b\\c\nd"] {
+            assert_eq!(escaped_len(value), escape(value).len(), "{value:?}");
+        }
     }
 
     #[test]

@@ -274,7 +274,7 @@ impl Daemon {
         let keda = config.keda_metrics.then(Arc::<metrics::keda::Tally>::default);
 
         let reads = reads::Reads::new(inbox.clone());
-        let reviewer = Arc::new(reviews::Reviewer { client: client.clone() });
+        let reviewer = Arc::new(reviews::Reviewer::new(client.clone()));
         let authenticator = Arc::new(Authenticator::new(Some(reviewer.clone())));
         // The API server has authorised the users that it proxies; the holder of its certificate is still reviewed.
         let authorizer = Arc::new(Authorizer::new(reviewer));

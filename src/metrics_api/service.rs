@@ -8,14 +8,11 @@ use super::answer;
 use super::request::{build, unusable};
 use crate::formats::url::Url;
 use crate::polling::credentials::{FetchError, FetchErrorKind};
-use crate::polling::transport::{Reply, Transport};
+use crate::polling::transport::{AT_ONCE, Reply, Transport};
 use crate::polling::{Parameters, failed};
 use crate::scaling::event::{Answer, ErrorClass, PollError};
 use crate::scaling::model::{AggregationFunction, MetricsApiSource, ServiceAggregation};
 use crate::workers::each;
-
-/// Concurrent requests to endpoints, as in KEDA.
-const AT_ONCE: usize = 5;
 
 /// Looks up the endpoints of Services. Calls block and have their own time limits.
 pub trait ServiceSource: Send + Sync {

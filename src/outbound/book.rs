@@ -1,7 +1,7 @@
 //! Known names, the age of their addresses, and which name is looked up next.
 //!
-//! Pure: time is an argument. At most one look-up of a name is in flight. Names are looked up in the order of requests;
-//! those with slow answers leave threads to others.
+//! Pure: time is an argument. At most one look-up of a name is in flight. Names are looked up in the order of requests,
+//! but no domain has all threads, and those with slow answers or none leave threads to others.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -33,7 +33,8 @@ const PAUSE_OF_SLOW_MAX: Duration = Duration::from_secs(60);
 /// A longer look-up is slow: healthy name servers need milliseconds, and the C library retries after 5 s.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// How long a domain is remembered as slow, and how many domains are.
+/// How long a domain is remembered as slow, and how many domains are. It is well below [`USABLE`], since name servers that
+/// were down make all domains slow.
 const SLOW_FOR: Duration = Duration::from_secs(60);
 const SLOW_MAX: usize = 256;
 
@@ -83,6 +84,8 @@ struct Entry {
 pub(super) struct Book {
     /// Maximum number of threads.
     threads: usize,
+    /// The domain of the cluster, as in `cluster.local`.
+    cluster: String,
     names: HashMap<String, Entry>,
     /// Names in phase `Queued`, each with a waiting request.
     queue: VecDeque<String>,
@@ -93,9 +96,9 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn new(threads: usize) -> Self {
+    pub(super) fn new(threads: usize, cluster: &str) -> Self {
         let (names, queue, running, slow) = Default::default();
-        Self { threads, names, queue, running, slow }
+        Self { threads, cluster: cluster.to_owned(), names, queue, running, slow }
     }
 
     /// Looks without waiting.
@@ -157,29 +160,38 @@ impl Book {
         Some(name)
     }
 
-    /// Names that have had addresses may use every thread. The others leave one free, those of a single domain another
-    /// one, a slow domain has one, and all slow domains together have half.
+    /// A domain has half of the threads at most, a slow one a single thread, and all slow ones together half. All names but
+    /// trusted ones leave one thread free, so that neither a slow domain nor ever new ones hold up the others.
     fn may_run(&self, name: &str, now: Instant) -> bool {
-        if self.names.get(name).is_some_and(|entry| entry.known.is_some()) || self.threads == 1 {
-            return true;
-        }
-        let domain = domain(name);
-        let others = self.running.iter().filter(|name| self.names.get(*name).is_none_or(|entry| entry.known.is_none()));
-        let others: Vec<&str> = others.map(|name| self::domain(name)).collect();
-        let own = others.iter().filter(|other| **other == domain).count();
-        let slow = others.iter().filter(|other| self.is_slow(other, now)).count();
-        others.len() < self.threads - 1
-            && own < self.threads.saturating_sub(2).max(1)
-            && (!self.is_slow(domain, now) || (own == 0 && slow < (self.threads / 2).max(1)))
+        let half = (self.threads / 2).max(1);
+        let domain = self.domain(name);
+        let own = self.running.iter().filter(|other| self.domain(other) == domain).count();
+        let slow = self.running.iter().filter(|other| self.is_slow(self.domain(other), now)).count();
+        let others = self.running.iter().filter(|other| !self.is_trusted(other, now)).count();
+        own < half
+            && (!self.is_slow(domain, now) || (own == 0 && slow < half))
+            && (self.is_trusted(name, now) || others < (self.threads - 1).max(1))
     }
 
+    /// Returns whether a quick answer can be expected: the domain is not slow, and the name has addresses, or is that of a
+    /// Service, about which the cluster's own name servers are asked. Domains of neither kind can be made up at will.
+    fn is_trusted(&self, name: &str, now: Instant) -> bool {
+        let has_addresses = self.names.get(name).is_some_and(|entry| entry.known.is_some());
+        (has_addresses || namespace(name, &self.cluster).is_some()) && !self.is_slow(self.domain(name), now)
+    }
+
+    /// Returns whether a look-up of the domain took long, or takes long now.
     fn is_slow(&self, domain: &str, now: Instant) -> bool {
         let runs_long = |name: &String| {
             matches!(self.names.get(name).map(|entry| entry.phase),
                 Some(Phase::Running { since }) if now.saturating_duration_since(since) >= SLOW)
         };
         self.slow.get(domain).is_some_and(|until| now < *until)
-            || self.running.iter().any(|name| self::domain(name) == domain && runs_long(name))
+            || self.running.iter().any(|name| self.domain(name) == domain && runs_long(name))
+    }
+
+    fn domain<'a>(&self, name: &'a str) -> &'a str {
+        domain(name, &self.cluster)
     }
 
     pub(super) fn finish(&mut self, name: &str, found: Result<Addresses, Failure>, now: Instant) {
@@ -207,7 +219,7 @@ impl Book {
         if took >= SLOW {
             self.slow.retain(|_, until| now < *until);
             if self.slow.len() < SLOW_MAX {
-                self.slow.insert(domain(name).to_owned(), now + SLOW_FOR);
+                self.slow.insert(domain(name, &self.cluster).to_owned(), now + SLOW_FOR);
             }
         }
     }
@@ -255,12 +267,12 @@ impl Book {
 
 /// Returns the domain whose name servers answer, as far as the name shows it, so that a tenant with slow ones delays
 /// only its own names. Within a cluster that is the namespace (`a.shop`, `a.shop.svc`, …), else the last two labels.
-fn domain(name: &str) -> &str {
+fn domain<'a>(name: &'a str, cluster: &str) -> &'a str {
+    if let Some(namespace) = namespace(name, cluster) {
+        return namespace;
+    }
     let name = name.trim_end_matches('.');
     let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
-    if let Some(at) = name.find(".svc.").or_else(|| name.strip_suffix(".svc").map(str::len)) {
-        return name[..at].rsplit('.').next().unwrap_or(name);
-    }
     match (dots.next(), dots.next()) {
         (Some(_), Some(second)) => &name[second + 1..],
         (Some(last), None) => &name[last + 1..],
@@ -268,11 +280,23 @@ fn domain(name: &str) -> &str {
     }
 }
 
+/// Returns the namespace of a Service's full name: `….shop.svc`, with or without the cluster's domain. `svc` anywhere else
+/// is a label that the owner of any domain may use.
+fn namespace<'a>(name: &'a str, cluster: &str) -> Option<&'a str> {
+    let name = name.trim_end_matches('.');
+    let within = name.strip_suffix(cluster).and_then(|name| name.strip_suffix('.')).unwrap_or(name);
+    within.strip_suffix(".svc")?.rsplit('.').next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    fn book() -> Book {
+        Book::new(4, "cluster.local")
+    }
 
     fn addresses(last: u8) -> Addresses {
         Arc::from([IpAddr::from([10, 0, 0, last])])
@@ -286,9 +310,14 @@ mod tests {
         book.leave(name);
     }
 
+    /// Begins as many look-ups as may run.
+    fn running(book: &mut Book, now: Instant) -> Vec<String> {
+        std::iter::from_fn(|| book.begin(now)).collect()
+    }
+
     #[test]
     fn addresses_are_kept_and_looked_up_again() {
-        let (mut book, now) = (Book::new(4), Instant::now());
+        let (mut book, now) = (book(), Instant::now());
         assert_eq!(book.look("a", now), Look::Wanted(None));
         found(&mut book, "a", Ok(addresses(1)), now, Duration::ZERO);
         for (after, expected) in [
@@ -311,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_failed_connection_asks_again() {
-        let (mut book, now) = (Book::new(4), Instant::now());
+        let (mut book, now) = (book(), Instant::now());
         assert!(!book.suspect("a", now), "nothing was looked up");
         found(&mut book, "a", Ok(addresses(1)), now, Duration::ZERO);
         assert!(!book.suspect("a", now), "they are as new as can be");
@@ -324,7 +353,7 @@ mod tests {
 
     #[test]
     fn failures_are_paused_for() {
-        let (mut book, mut now) = (Book::new(4), Instant::now());
+        let (mut book, mut now) = (book(), Instant::now());
         for pause in [1, 2, 4, 8, 10, 10] {
             found(&mut book, "a", Err(Failure::NoSuchHost), now, Duration::ZERO);
             let until = now + pause * SECOND;
@@ -339,7 +368,7 @@ mod tests {
 
     #[test]
     fn one_look_up_of_a_name_and_none_that_nobody_waits_for() {
-        let (mut book, now) = (Book::new(4), Instant::now());
+        let (mut book, now) = (book(), Instant::now());
         for _ in 0..3 {
             book.join("a", now);
         }
@@ -356,9 +385,8 @@ mod tests {
 
     #[test]
     fn slow_names_leave_threads_to_others() {
-        let (mut book, now) = (Book::new(4), Instant::now());
+        let (mut book, now) = (book(), Instant::now());
         found(&mut book, "good.shop.svc", Ok(addresses(1)), now, Duration::ZERO);
-        let running = |book: &mut Book, now| std::iter::from_fn(|| book.begin(now)).collect::<Vec<_>>();
         for number in 0..1_000 {
             book.join(&format!("n{number}.slow.example"), now);
         }
@@ -385,9 +413,64 @@ mod tests {
         assert_eq!(running(&mut book, later + SECOND), ["good.shop.svc"]);
     }
 
+    /// Regression: names that were resolved once had all threads whenever their name servers fell silent.
+    #[test]
+    fn known_names_of_a_domain_that_falls_silent_leave_threads_to_others() {
+        let (mut book, now) = (book(), Instant::now());
+        let silent: Vec<String> = (0..20).map(|number| format!("n{number}.silent.example")).collect();
+        for name in silent.iter().map(String::as_str).chain(["prometheus.monitoring", "api.good.example"]) {
+            found(&mut book, name, Ok(addresses(1)), now, Duration::ZERO);
+        }
+        let mut later = now + FRESH;
+        silent.iter().for_each(|name| book.join(name, later));
+        book.join("prometheus.monitoring", later);
+        let at_first = running(&mut book, later);
+        assert_eq!(at_first, [silent[0].as_str(), &silent[1], "prometheus.monitoring"], "half of the threads");
+        later += SECOND;
+        book.finish("prometheus.monitoring", Ok(addresses(1)), later - SECOND);
+        book.join("new.other.example", later);
+        assert_eq!(running(&mut book, later), ["new.other.example"], "one never had addresses");
+        book.join("api.good.example", later);
+        assert_eq!(running(&mut book, later), ["api.good.example"], "the last thread is for those that can be trusted");
+        for name in ["new.other.example", "api.good.example"] {
+            book.finish(name, Ok(addresses(1)), later);
+        }
+        // The domain is known to be slow now.
+        for name in &silent[..2] {
+            book.finish(name, Err(Failure::Passing), later + SECOND);
+        }
+        assert_eq!(running(&mut book, later + SECOND), [silent[2].as_str()]);
+    }
+
+    /// Regression: known names of slow domains counted among those that may have the last thread.
+    #[test]
+    fn the_last_thread_is_neither_for_slow_domains_nor_for_ever_new_ones() {
+        let (mut book, now) = (book(), Instant::now());
+        for domain in ["a.example", "b.example", "c.example"] {
+            found(&mut book, &format!("n0.{domain}"), Ok(addresses(1)), now, Duration::ZERO);
+            found(&mut book, &format!("n1.{domain}"), Err(Failure::Passing), now, SECOND);
+        }
+        found(&mut book, "prometheus.monitoring", Ok(addresses(1)), now, Duration::ZERO);
+        let later = now + FRESH;
+        let slow = ["n0.a.example", "n0.b.example", "n0.c.example"];
+        slow.iter().for_each(|name| book.join(name, later));
+        for number in 0..20 {
+            book.join(&format!("x.n{number}.svc.evil{number}.example"), later);
+        }
+        assert_eq!(running(&mut book, later), ["n0.a.example", "n0.b.example", "x.n0.svc.evil0.example"]);
+        // Names that nobody else can make up are looked up even if they are new.
+        for (new, after) in [("prometheus.shop.svc", SECOND), ("loki.shop.svc.cluster.local", 2 * SECOND)] {
+            book.join(new, later + after);
+            assert_eq!(running(&mut book, later + after), [new]);
+            book.finish(new, Ok(addresses(1)), later + after);
+        }
+        book.join("prometheus.monitoring", later + 3 * SECOND);
+        assert_eq!(running(&mut book, later + 3 * SECOND), ["prometheus.monitoring"]);
+    }
+
     #[test]
     fn what_is_kept_is_bounded() {
-        let (mut book, now) = (Book::new(4), Instant::now());
+        let (mut book, now) = (book(), Instant::now());
         found(&mut book, "good", Ok(addresses(1)), now, Duration::ZERO);
         for number in 0..3 * NAMES_MAX {
             let now = now + Duration::from_micros(number as u64);
@@ -410,8 +493,15 @@ mod tests {
             ("pod.prometheus.shop.svc.cluster.local.", "shop"),
             ("a.example", "example"),
             ("a.b.c.example", "c.example"),
+            ("a.n17.svc.evil.example", "evil.example"),
+            ("x.monitoring.svc.evil.example", "evil.example"),
+            ("x.monitoring.svc.cluster.local.evil.example", "evil.example"),
+            ("a.shop.svcluster.local", "svcluster.local"),
         ] {
-            assert_eq!(domain(name), expected, "{name}");
+            assert_eq!(domain(name, "cluster.local"), expected, "{name}");
         }
+        assert_eq!(domain("prometheus.shop.svc.k8s.corp", "k8s.corp"), "shop");
+        assert_eq!(domain("prometheus.shop.svc", "k8s.corp"), "shop");
+        assert_eq!(domain("prometheus.shop.svc.cluster.local", "k8s.corp"), "cluster.local");
     }
 }

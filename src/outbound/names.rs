@@ -16,12 +16,19 @@ use super::book::{Addresses, Book};
 pub use super::book::Failure;
 pub(crate) use super::book::{Look, PATIENCE};
 
-/// Threads for the names of metric servers: one is reserved for names that have had addresses, another for other
-/// domains than a slow one, see [`super::book`]. With working name servers one is enough for a thousand names a second.
+/// Threads for the names of metric servers: a domain has two at most, a slow one has one, and one is reserved for names
+/// that can be trusted to be answered quickly, see [`super::book`]. With working name servers one is enough for a thousand
+/// names a second.
 pub const THREADS: usize = 4;
 
 /// Bytes of a thread's stack: `getaddrinfo` of glibc and of musl needs about 20 KiB.
 const STACK: usize = 256 << 10;
+
+/// Where the search list is from which the domain of the cluster is read.
+const RESOLVER_SETTINGS: &str = "/etc/resolv.conf";
+
+/// The domain of nearly every cluster.
+const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// The longest possible name; a longer one would only take memory.
 const NAME_MAX: usize = 255;
@@ -58,7 +65,8 @@ impl Names {
     /// Looks names up with the system's resolver, on at most `threads` threads.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        Self::with(threads, ask_the_system)
+        let settings = std::fs::read_to_string(RESOLVER_SETTINGS).unwrap_or_default();
+        Self::within(&cluster_domain(&settings), threads, ask_the_system)
     }
 
     /// Looks names up with `look_up`, which may block.
@@ -67,7 +75,16 @@ impl Names {
         threads: usize,
         look_up: impl Fn(&str) -> Result<Vec<IpAddr>, Failure> + Send + Sync + 'static,
     ) -> Self {
-        let state = State { book: Book::new(threads.max(1)), listeners: Vec::new(), threads: 0, closed: false };
+        Self::within(CLUSTER_DOMAIN, threads, look_up)
+    }
+
+    fn within(
+        cluster: &str,
+        threads: usize,
+        look_up: impl Fn(&str) -> Result<Vec<IpAddr>, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        let state =
+            State { book: Book::new(threads.max(1), cluster), listeners: Vec::new(), threads: 0, closed: false };
         let shared = Shared {
             look_up: Box::new(look_up),
             threads_max: threads.max(1),
@@ -233,6 +250,13 @@ fn ask_the_system(name: &str) -> Result<Vec<IpAddr>, Failure> {
     }
 }
 
+/// Returns the domain of the cluster, for which the kubelet writes `search shop.svc.cluster.local svc.cluster.local …`.
+fn cluster_domain(settings: &str) -> String {
+    let searches = settings.lines().filter_map(|line| line.trim_start().strip_prefix("search"));
+    let domain = searches.flat_map(str::split_whitespace).find_map(|domain| domain.strip_prefix("svc."));
+    domain.unwrap_or(CLUSTER_DOMAIN).trim_end_matches('.').to_ascii_lowercase()
+}
+
 /// The standard library has no error kind for it, and the text is the C library's.
 fn failure(error: &io::Error) -> Failure {
     let text = error.to_string();
@@ -308,6 +332,21 @@ mod tests {
         release.send(()).unwrap();
         assert_eq!(names.addresses("a", GENEROUS).unwrap().len(), 1);
         assert_eq!(names.addresses("a", Duration::ZERO).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_search_list_says_the_domain_of_the_cluster() {
+        for (settings, expected) in [
+            (
+                "nameserver 10.0.0.10\nsearch shop.svc.k8s.corp svc.k8s.corp k8s.corp corp\noptions ndots:5\n",
+                "k8s.corp",
+            ),
+            ("search shop.svc.cluster.local. svc.Cluster.Local. cluster.local.\n", "cluster.local"),
+            ("search corp\n", "cluster.local"),
+            ("", "cluster.local"),
+        ] {
+            assert_eq!(cluster_domain(settings), expected, "{settings}");
+        }
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(super) fn fill(recorded: &mut Recorded, settings: &[&Candidate], url: &str, 
         }),
         tls_min: Default::default(),
         keep_alive: true,
+        poll_threads: 1,
     })
     .map_err(|error| format!("--from-prometheus: cannot start: {error}"))?;
     let mut wanted: BTreeMap<SourceId, (PrometheusSource, i64)> = BTreeMap::new();

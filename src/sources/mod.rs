@@ -75,6 +75,7 @@ impl Asker {
             rules: Arc::new(Rules { allowed: config.allow_networks.clone(), own }),
             tls_min: config.http_tls_min,
             keep_alive: config.keep_alive,
+            poll_threads: config.poll_threads,
         })?;
         let clock: Clock = Arc::new(|| UnixMillis(wall_millis()));
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

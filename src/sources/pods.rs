@@ -17,7 +17,7 @@ use crate::kube::resources::{self, PODS};
 use crate::polling::credentials::{FetchError, FetchErrorKind};
 use crate::polling::failed;
 use crate::polling::request::Request;
-use crate::polling::transport::{Reply, Transport};
+use crate::polling::transport::{AT_ONCE, Reply, Transport};
 use crate::prometheus::answer::bare_status;
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::{POLL_MAX, PodMetricSource, PodValues, UnixMillis};
@@ -27,8 +27,6 @@ use crate::workers::each;
 
 /// Pods of one workload. Each takes a request in each interval.
 const PODS_MAX: usize = 200;
-/// Concurrent requests of a poll, as to the endpoints of a Service.
-const AT_ONCE: usize = 5;
 /// Bytes of a pod's document. A page of metrics as JSON has some ten thousand.
 const DOCUMENT_MAX: usize = 256 << 10;
 

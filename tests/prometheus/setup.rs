@@ -66,6 +66,7 @@ fn transport_with_all(
         rules: Arc::new(rules),
         tls_min: Version::default(),
         keep_alive,
+        poll_threads: 32,
     })
     .unwrap()
 }

@@ -250,6 +250,7 @@ fn a_vault_is_trusted_by_the_authorities_of_ca_dir() {
             rules: Arc::new(loopback()),
             tls_min: hpalite::tls::Version::Tls13,
             keep_alive: true,
+            poll_threads: 32,
         };
         Bench::over(Transport::new(config).unwrap(), Settings::default())
     };

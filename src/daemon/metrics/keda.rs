@@ -14,7 +14,7 @@ use crate::scaling::event::{Answer, Missing, Record, RecordedTrigger};
 use crate::scaling::model::{ApiGroup, ConditionKind, ConditionStatus, ObjectKey, ResourceTrigger};
 use crate::scaling::view::{ObjectView, Reading};
 use crate::scaling::world::Registered;
-use crate::telemetry::{Exposition, Family};
+use crate::telemetry::{Exposition, Family, escaped_len};
 
 /// Upper bound on the bytes of objects' metrics, some 14,000 objects with a trigger each, so that the whole page stays below
 /// [`ANSWER_MAX`](crate::http::gate::limits::ANSWER_MAX).
@@ -158,7 +158,8 @@ impl Tally {
 
     /// Writes all metric families.
     pub(super) fn write(&self, out: &mut Exposition) {
-        let objects: Vec<_> = self.objects().iter().map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
+        let mut objects: Vec<_> =
+            self.objects().iter().map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
         let build = [
             ("version", crate::daemon::VERSION),
             ("git_commit", ""),
@@ -169,7 +170,8 @@ impl Tally {
         out.family("keda_build_info", "gauge", "Version of this process.").sample(&build, 1);
         self.write_registered(out, &objects);
         let all = objects.len();
-        let objects = &objects[..fitting(&objects, BYTES_MAX)];
+        fit(&mut objects, BYTES_MAX);
+        let objects = &objects[..];
         out.gauge(
             "hpalite_keda_metrics_left_out",
             "ScaledObjects whose metrics under KEDA's names would make this page too large.",
@@ -236,23 +238,28 @@ fn sample(object: &CountedObject, index: u16, answer: &Answer, latency: Duration
     }
 }
 
-/// Returns how many of the objects, from the first, have metrics of at most this many bytes together.
-fn fitting(objects: &[(ObjectKey, Arc<CountedObject>)], mut bytes: usize) -> usize {
-    let fits = |(key, object): &&(ObjectKey, Arc<CountedObject>)| {
+/// Leaves out objects whose metrics would exceed this many bytes together with those of the objects before them. A large
+/// object gives way to smaller ones behind it.
+fn fit(objects: &mut Vec<(ObjectKey, Arc<CountedObject>)>, mut bytes: usize) {
+    objects.retain(|(key, object)| {
         let rest = bytes.checked_sub(estimate(key, object));
-        bytes = rest.unwrap_or(0);
+        bytes = rest.unwrap_or(bytes);
         rest.is_some()
-    };
-    objects.iter().take_while(fits).count()
+    });
 }
 
-/// Returns about how many bytes the metrics of an object have: two lines, and at most ten for each trigger.
+/// Returns at least as many bytes as the metrics of an object have: two lines, and at most ten for each trigger, of which
+/// five have its name, whose length only etcd bounds.
 fn estimate(key: &ObjectKey, object: &CountedObject) -> usize {
     let names = key.namespace.len() + 2 * key.name.len();
     let line = |metric: usize| 120 + names + metric;
-    let triggers: usize =
-        object.triggers.iter().map(|trigger| 10 * line(trigger.metric.len() + trigger.kind.len())).sum();
-    2 * line(0) + triggers + object.resources.len() * 10 * line(0)
+    let name = |name: &Option<String>| 5 * name.as_deref().map_or(0, escaped_len);
+    let triggers = object
+        .triggers
+        .iter()
+        .map(|trigger| 10 * line(escaped_len(&trigger.metric) + trigger.kind.len()) + name(&trigger.name));
+    let resources = object.resources.iter().map(|trigger| 10 * line(0) + name(&trigger.name));
+    2 * line(0) + triggers.chain(resources).sum::<usize>()
 }
 
 fn write_triggers(out: &mut Exposition, objects: &[(ObjectKey, Arc<CountedObject>)]) {
@@ -443,10 +450,37 @@ mod tests {
         assert!(shown <= size && size < 5 * shown, "{shown} bytes, estimated as {size}");
         let many = vec![objects[0].clone(); 10];
         for (bytes, count) in [(0, 0), (size - 1, 0), (size, 1), (4 * size + 1, 4), (100 * size, 10)] {
-            assert_eq!(fitting(&many, bytes), count, "{bytes}");
+            let mut fitting = many.clone();
+            fit(&mut fitting, bytes);
+            assert_eq!(fitting.len(), count, "{bytes}");
         }
         assert_eq!(lines(&tally, "hpalite_keda_metrics_left_out"), ["hpalite_keda_metrics_left_out 0"]);
         const { assert!(BYTES_MAX + (4 << 20) < crate::http::gate::limits::ANSWER_MAX) };
+    }
+
+    /// Regression: the names of triggers were not counted, so that those of one tenant made the page too large to be served.
+    #[test]
+    fn names_of_triggers_count_with_their_escapes_and_leave_out_only_their_own_object() {
+        let name = "\"\\\n".repeat(100_000);
+        let tally = Tally::default();
+        let mut record = definition(vec![trigger(0, "prometheus", Some(&name), "s0-prometheus")]);
+        let Record::Definition { resource_triggers, .. } = &mut record else { unreachable!() };
+        resource_triggers[0].name = Some(name);
+        tally.record(&record);
+        tally.record(&sample(0, Answer::Value(20.0), false));
+        tally.record(&sample(0, Answer::Missing(Missing::Empty), false));
+        let object = tally.object(&key()).unwrap();
+        let shown: usize =
+            lines(&tally, "keda_").iter().filter(|line| line.contains("shop")).map(|line| line.len() + 1).sum();
+        assert!(shown <= estimate(&key(), &object), "{shown} bytes");
+
+        let mut objects = vec![(key(), Arc::clone(&object)); 40];
+        objects.insert(20, (ObjectKey::new(ApiGroup::KedaSh, "shop", "small"), Arc::default()));
+        objects.push((ObjectKey::new(ApiGroup::KedaSh, "zoo", "small"), Arc::default()));
+        fit(&mut objects, BYTES_MAX);
+        let large = objects.iter().filter(|(key, _)| &*key.name == "web").count();
+        assert!((1..10).contains(&large), "{large}");
+        assert_eq!(objects.len(), large + 2);
     }
 
     #[test]

@@ -315,6 +315,14 @@ mod tests {
         assert!(head.keep_alive && !head.expects_continue && head.body_len == 0);
     }
 
+    /// Regression: users in 48 or more groups were refused.
+    #[test]
+    fn a_user_may_be_in_hundreds_of_groups() {
+        let groups: String = (0..200).map(|number| format!("X-Remote-Group: oidc:team-{number}\r\n")).collect();
+        let text = format!("GET /apis HTTP/1.1\r\nHost: a\r\n{}{groups}\r\n", "A: b\r\n".repeat(14));
+        assert_eq!(complete(text.as_bytes()).headers.len(), 215);
+    }
+
     #[test]
     #[rustfmt::skip] // one case a line
     fn hostile_heads() {

@@ -29,8 +29,9 @@ pub const LINGER_BYTES: usize = 4 * BODY_MAX;
 /// and an OIDC user in a hundred groups: about 8 KB.
 pub const HEAD_MAX: usize = 16 * 1024;
 
-/// Headers in one head. A proxied request has 15 and one more for each group and extra of its user.
-pub const HEADERS_MAX: usize = 64;
+/// Headers in one head. A proxied request has 15 and one more for each group and extra of its user. Reading them takes 8 KiB
+/// of the stack.
+pub const HEADERS_MAX: usize = 256;
 
 /// The largest body that a request may announce. None is read: the answer follows the head and ends the connection.
 pub const BODY_MAX: usize = 64 * 1024;

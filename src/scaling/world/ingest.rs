@@ -16,7 +16,7 @@ use crate::scaling::event::{
 use crate::scaling::hpa::{HpaId, ObservedHpa, OwnerRef};
 use crate::scaling::model::{
     ApiGroup, Asked, Authentication, AuthenticationKey, AuthenticationKind, Definition, Gvkr, ObjectKey, Pause,
-    Remember, ScaledObject, Trigger, UnixMillis, Workload,
+    Remember, ResourceTrigger, ScaledObject, Trigger, UnixMillis, Workload,
 };
 use crate::scaling::object::Object;
 use crate::scaling::target::{Target, TargetId};
@@ -685,7 +685,7 @@ impl Object {
             spec_json: std::sync::Arc::clone(&self.spec.spec_json),
             invalid: self.spec.definition.as_ref().err().map(crate::scaling::model::Invalid::message),
             triggers: self.definition().map(recorded_triggers).unwrap_or_default(),
-            resource_triggers: self.definition().map(|d| d.resource_triggers.clone()).unwrap_or_default(),
+            resource_triggers: self.definition().map(recorded_resources).unwrap_or_default(),
         };
         work.outbox.record(record);
     }
@@ -735,7 +735,7 @@ fn needs_fresh_polls(trigger: &Trigger) -> bool {
     trigger.source.query().is_some() && !trigger.use_cached_metrics
 }
 
-/// Bytes of an address or a query that are recorded.
+/// Bytes of a trigger's name, an address or a query that are recorded.
 const RECORDED_BYTES_MAX: usize = 4_096;
 
 /// The series that the history keeps for an object: one for each trigger, and one for its formula.
@@ -745,7 +745,7 @@ fn recorded_triggers(definition: &Definition) -> Vec<RecordedTrigger> {
         RecordedTrigger {
             index: trigger.index,
             kind: trigger.kind.clone(),
-            name: trigger.name.clone(),
+            name: trigger.name.clone().map(bounded),
             metric_name: Arc::clone(&trigger.metric_name),
             server: bounded(server),
             query: bounded(query),
@@ -764,6 +764,12 @@ fn recorded_triggers(definition: &Definition) -> Vec<RecordedTrigger> {
         activation_threshold: modifiers.activation_target,
     });
     triggers.chain(formula).collect()
+}
+
+fn recorded_resources(definition: &Definition) -> Vec<ResourceTrigger> {
+    let one =
+        |trigger: &ResourceTrigger| ResourceTrigger { name: trigger.name.clone().map(bounded), ..trigger.clone() };
+    definition.resource_triggers.iter().map(one).collect()
 }
 
 /// Returns the text, or the beginning of a long one with a hash that distinguishes it from others.

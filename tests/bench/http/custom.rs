@@ -143,6 +143,7 @@ fn transport() -> Arc<Transport> {
         rules: Arc::new(Rules { allowed: vec!["127.0.0.0/8".parse().unwrap()], own: Vec::new() }),
         tls_min: Version::default(),
         keep_alive: true,
+        poll_threads: 32,
     };
     Arc::new(Transport::new(config).unwrap())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::scaling::decision::Decision;
 use crate::scaling::event::{Event, Missing, Record};
-use crate::scaling::model::{Fallback, FallbackBehavior};
+use crate::scaling::model::{Fallback, FallbackBehavior, MetricTarget, ResourceTrigger};
 use crate::scaling::recommend::Limit;
 
 fn decisions(rig: &Rig) -> Vec<&Decision> {
@@ -150,4 +150,31 @@ fn a_trigger_that_keeps_losing_its_number_is_a_decision_a_minute_at_most() {
     rig.set_answer("flaps", Answer::Value(0.0));
     rig.seconds(90);
     assert!(decisions(&rig).last().unwrap().triggers.iter().all(|trigger| trigger.absence.is_none()));
+}
+
+/// Regression: a name as long as etcd allows was kept as it is, and written into each line of the trigger's metrics.
+#[test]
+fn of_a_long_name_of_a_trigger_the_beginning_is_recorded() {
+    let name = Some("é".repeat(100_000));
+    let mut rig = shop(2, 5.0, |definition| {
+        definition.triggers[0].name.clone_from(&name);
+        definition.resource_triggers.push(ResourceTrigger {
+            index: 1,
+            kind: "cpu".to_owned(),
+            name,
+            container: None,
+            target: MetricTarget::Utilization(60),
+            authentication: None,
+        });
+    });
+    rig.seconds(5);
+    let names = rig.records.iter().filter_map(|record| match record {
+        Record::Definition { triggers, resource_triggers, .. } => {
+            Some([triggers[0].name.clone(), resource_triggers[0].name.clone()])
+        }
+        _ => None,
+    });
+    let names: Vec<String> = names.flatten().flatten().collect();
+    assert_eq!(names.len(), 2);
+    assert!(names.iter().all(|name| name.starts_with("éé") && name.len() < 5_000));
 }
