@@ -427,3 +427,81 @@ impl Series {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::scaling::event::{Answer, ErrorClass, PollError};
+    use crate::store::schema;
+
+    fn file() -> Connection {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        schema::migrate(&mut connection, schema::version()).expect("migrate");
+        schema::create_views(&mut connection).expect("views");
+        connection
+    }
+
+    /// Writes records as a process does that has just started.
+    fn record(connection: &Connection, records: &[Record]) {
+        let mut prepared = Prepared::new(connection);
+        let mut recorder = Recorder::load(&mut prepared).expect("load");
+        for record in records {
+            recorder.apply(&mut prepared, record, &mut Vec::new()).expect("apply");
+        }
+        recorder.write_pending(&mut prepared).expect("pending");
+    }
+
+    fn column(connection: &Connection, sql: &str) -> Vec<String> {
+        let mut statement = connection.prepare(sql).expect("prepare");
+        statement.query_map([], |row| row.get(0)).expect("query").collect::<Result<_, _>>().expect("rows")
+    }
+
+    fn web() -> ObjectKey {
+        ObjectKey::new(ApiGroup::KedaSh, "shop", "web")
+    }
+
+    fn definition(at: i64) -> Record {
+        let trigger = RecordedTrigger {
+            index: 0,
+            kind: "prometheus".into(),
+            name: None,
+            metric_name: "s0".into(),
+            server: String::new(),
+            query: String::new(),
+            threshold: 1.0,
+            activation_threshold: 0.0,
+        };
+        Record::Definition {
+            at: UnixMillis(at),
+            object: web(),
+            uid: "u".to_owned(),
+            generation: 1,
+            spec_json: "{}".into(),
+            invalid: None,
+            resource_triggers: Vec::new(),
+            triggers: vec![trigger],
+        }
+    }
+
+    fn failure(at: i64) -> Record {
+        let error = PollError { class: ErrorClass::Timeout, message: "slow".into() };
+        let (answer, latency) = (Answer::Failed(error), std::time::Duration::ZERO);
+        Record::Sample { at: UnixMillis(at), object: web(), trigger: 0, answer, latency, is_error: true }
+    }
+
+    /// Regression: what began before the wall clock was set back ended before it began.
+    #[test]
+    fn nothing_ends_before_it_begins() {
+        let connection = file();
+        let removed = Record::Removed { at: UnixMillis(9_000), object: web() };
+        record(&connection, &[definition(10_000), failure(11_000), removed]);
+        let ended = "SELECT (removed_at_unix_ms - added_at_unix_ms) || ' ' || (e.until_unix_ms - e.from_unix_ms) \
+                     FROM scaled_object, error_period AS e";
+        assert_eq!(column(&connection, ended), ["0 0"]);
+        // An older version has left such rows.
+        connection.execute("UPDATE error_period SET until_unix_ms = from_unix_ms - 5000", []).expect("update");
+        assert_eq!(column(&connection, "SELECT CAST(lasted_s AS TEXT) FROM v_error_period"), ["0.0"]);
+    }
+}
