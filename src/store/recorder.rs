@@ -224,7 +224,19 @@ impl Recorder {
                 let id = self.object(prepared, *at, object)?.id;
                 let (kind, status) = (condition.kind.name(), condition.status.name());
                 let (reason, message) = (rows::bounded(&condition.reason), rows::bounded(&condition.message));
-                prepared.execute(Sql::InsertCondition, params![id, at.0, kind, status, reason, message])?;
+                // The core records every condition again at each start.
+                let is_known = prepared
+                    .get(Sql::ConditionChanges)?
+                    .query_row(params![id, i64::MIN, at.0, 1, kind], |row| {
+                        Ok(row.get_ref(0)?.as_str()? == status
+                            && row.get_ref(1)?.as_str()? == reason
+                            && row.get_ref(2)?.as_str()? == message)
+                    })
+                    .optional()?
+                    .unwrap_or(false);
+                if !is_known {
+                    prepared.execute(Sql::InsertCondition, params![id, at.0, kind, status, reason, message])?;
+                }
             }
             Record::LastActive { object, at } => {
                 let id = self.object(prepared, *at, object)?.id;
@@ -434,6 +446,7 @@ mod tests {
 
     use super::*;
     use crate::scaling::event::{Answer, ErrorClass, PollError};
+    use crate::scaling::model::{Condition, ConditionKind, ConditionStatus};
     use crate::store::schema;
 
     fn file() -> Connection {
@@ -491,6 +504,11 @@ mod tests {
         Record::Sample { at: UnixMillis(at), object: web(), trigger: 0, answer, latency, is_error: true }
     }
 
+    fn condition(at: i64, kind: ConditionKind, status: ConditionStatus, message: &str) -> Record {
+        let condition = Condition::new(kind, status, "Reason", message.to_owned());
+        Record::Condition { at: UnixMillis(at), object: web(), condition }
+    }
+
     /// Regression: what began before the wall clock was set back ended before it began.
     #[test]
     fn nothing_ends_before_it_begins() {
@@ -503,5 +521,37 @@ mod tests {
         // An older version has left such rows.
         connection.execute("UPDATE error_period SET until_unix_ms = from_unix_ms - 5000", []).expect("update");
         assert_eq!(column(&connection, "SELECT CAST(lasted_s AS TEXT) FROM v_error_period"), ["0.0"]);
+    }
+
+    /// Regression: each start recorded all conditions again, as of the time of the start.
+    #[test]
+    fn a_condition_that_lasts_is_recorded_once() {
+        use ConditionKind::{Paused, Ready};
+        use ConditionStatus::{False, True};
+        let connection = file();
+        let known = || {
+            let rows = "SELECT kind || ' ' || status || ' ' || message || ' at ' || at_unix_ms FROM condition_change ORDER BY id";
+            column(&connection, rows)
+        };
+        let at = |at| [condition(at, Ready, True, "fine"), condition(at, Paused, False, "")];
+        record(&connection, &at(1_000));
+        record(&connection, &at(2_000));
+        let mut expected = vec!["Ready True fine at 1000", "Paused False  at 1000"];
+        assert_eq!(known(), expected);
+        // Any part that differs is a change, and so is what was before.
+        let changes = [condition(3_000, Ready, True, "better"), condition(4_000, Ready, False, "better")];
+        record(&connection, &changes);
+        record(&connection, &at(5_000));
+        expected.extend(["Ready True better at 3000", "Ready False better at 4000", "Ready True fine at 5000"]);
+        assert_eq!(known(), expected);
+        // After the wall clock was set back, what was recorded for later says nothing of now.
+        record(&connection, &at(4_500));
+        expected.push("Ready True fine at 4500");
+        assert_eq!(known(), expected);
+        // Another object of the name has conditions of its own.
+        record(&connection, &[Record::Removed { at: UnixMillis(6_000), object: web() }]);
+        record(&connection, &at(7_000));
+        expected.extend(["Ready True fine at 7000", "Paused False  at 7000"]);
+        assert_eq!(known(), expected);
     }
 }
