@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use super::{History, PeriodKind, ReplicaStep, TriggerHistory};
 use crate::scaling::model::UnixMillis;
-use crate::store::read::Range;
+use crate::store::read::{DecisionRow, Range};
 use crate::wire::time::format_seconds;
 use canvas::{Canvas, Ink, paint};
 
@@ -457,12 +457,9 @@ impl Plot<'_> {
 
 /// Returns when metrics began to have no number, and how that is interpreted, from the decisions.
 fn absences(history: &History) -> BTreeSet<(i64, String)> {
-    let triggers = history.decisions.iter().filter_map(|decision| decision.triggers.as_array()).flatten();
+    let triggers = history.decisions.iter().flat_map(DecisionRow::triggers);
     triggers
-        .filter_map(|trigger| {
-            let (metric, absence) = (trigger["metric"].as_str()?, trigger["absence"].as_str()?);
-            Some((trigger["absent_since_unix_ms"].as_i64()?, format!("{metric} has {absence}")))
-        })
+        .filter_map(|trigger| Some((trigger.absent_since?, format!("{} has {}", trigger.metric, trigger.absence?))))
         .collect()
 }
 
