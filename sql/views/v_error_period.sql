@@ -8,7 +8,8 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', e.from_unix_ms / 1000.0, 'unixepoch') AS s
        e.outcome,
        e.message,
        e.polls,
-       round((coalesce(e.until_unix_ms, e.last_at_unix_ms) - e.from_unix_ms) / 1000.0, 1) AS lasted_s,
+       -- One that ended before it began is of an older version, whose wall clock was set back meanwhile.
+       round(max(coalesce(e.until_unix_ms, e.last_at_unix_ms) - e.from_unix_ms, 0) / 1000.0, 1) AS lasted_s,
        e.from_unix_ms,
        e.until_unix_ms
 FROM error_period e

@@ -142,14 +142,15 @@ impl Diagnosis {
             };
             writeln!(out, "{outcome:11}  {}", check.check)?;
             for note in &check.notes {
-                writeln!(out, "             {note}")?;
+                writeln!(out, "             {}", plain(note))?;
             }
             if !check.follows_from.is_empty() {
                 writeln!(out, "             follows from {}", check.follows_from.join(", "))?;
             }
             for finding in findings.by_ref().take(check.findings) {
-                writeln!(out, "             {}: {}", finding.id, finding.subject)?;
-                writeln!(out, "               cause: {}\n               fix:   {}", finding.cause, finding.fix)?;
+                let (cause, fix) = (plain(&finding.cause), plain(&finding.fix));
+                writeln!(out, "             {}: {}", finding.id, plain(&finding.subject))?;
+                writeln!(out, "               cause: {cause}\n               fix:   {fix}")?;
             }
         }
         let count = |outcome| self.checks.iter().filter(|check| check.outcome == outcome).count();
@@ -164,6 +165,11 @@ impl Diagnosis {
             count(Outcome::NotChecked)
         )
     }
+}
+
+/// Returns a text as one line without control characters: much of it comes from others, and a terminal obeys them.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Returns the outcome of a check with these findings.
@@ -312,5 +318,23 @@ mod tests {
         assert_eq!(lines[6], "not checked  CRDs");
         assert_eq!(lines[10], "3 checks: 1 ok, 1 with errors, 0 with warnings, 0 that follow from these, 1 not made");
         assert!(report.has_errors());
+    }
+
+    /// Regression: a message of a tenant's object could clear the terminal of whoever ran doctor.
+    #[test]
+    fn no_text_of_others_controls_the_terminal() {
+        let text = |text: &str| format!("{text}\u{1b}[2J\r\n{text}");
+        let (id, severity, about) = ("trigger-failing", Severity::Warning, Vec::new());
+        let finding = Finding { id, severity, subject: text("s"), cause: text("c"), fix: text("f"), about };
+        let (outcome, notes) = (Outcome::Warning, vec![text("n")]);
+        let check = Check { check: "ScaledObjects", outcome, findings: 1, notes, follows_from: Vec::new() };
+        let mut out = Vec::new();
+        Diagnosis { checks: vec![check], findings: vec![finding] }.print(&mut out).expect("a vector takes it");
+        let printed = String::from_utf8(out).expect("text");
+        assert_eq!(printed.lines().count(), 6, "{printed}");
+        assert!(printed.lines().all(|line| !line.contains(char::is_control)), "{printed:?}");
+        for part in ["n [2J  n", "s [2J  s", "c [2J  c", "f [2J  f"] {
+            assert!(printed.contains(part), "{printed}");
+        }
     }
 }

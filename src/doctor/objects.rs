@@ -275,7 +275,9 @@ fn suffers(object: &Value) -> Option<(&'static str, String)> {
             Some(("scaled-object-not-ready", format!("{reason}: {message}")))
         }
         (_, Some(causes)) => Some(("trigger-failing", causes.to_owned())),
-        _ => of("Paused").filter(|(status, ..)| *status == "True").map(|(.., message)| (PAUSED, message.to_owned())),
+        _ => of("Paused")
+            .filter(|(status, ..)| *status == "True")
+            .map(|(.., message)| (OBJECT_PAUSED, message.to_owned())),
     }
 }
 
@@ -424,6 +426,17 @@ mod tests {
             let found = suffers(&object(ready, triggers));
             assert_eq!(found.as_ref().map(|(id, cause)| (*id, cause.as_str())), expected);
         }
+    }
+
+    /// Regression: a pause had the name of its annotation as its id, and was an error.
+    #[test]
+    fn a_paused_object_is_reported_as_such() {
+        let paused = |status: &str| {
+            let condition = |kind: &str, status: &str| json!({ "type": kind, "status": status, "reason": "R", "message": "paused until noon" });
+            json!({ "status": { "conditions": [condition("Ready", "True"), condition("Paused", status)] } })
+        };
+        assert_eq!(suffers(&paused("True")), Some(("scaled-object-paused", "paused until noon".to_owned())));
+        assert_eq!(suffers(&paused("False")), None);
     }
 
     #[test]

@@ -86,7 +86,9 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
 
 /// Returns a start of hpalite between the previous change and this one, shortly before this one.
 fn start_before(facts: &Facts<'_>, row: &ReplicaRow) -> Option<i64> {
-    let before = facts.evidence.changes.iter().rev().find(|other| other.at < row.at)?;
+    let changes = &facts.evidence.changes;
+    let before = changes[..changes.partition_point(|other| other.at < row.at)].last()?;
+    facts.spend(facts.evidence.runs.len());
     let started = facts.evidence.runs.iter().map(|run| run.started_at);
     started.filter(|started| *started > before.at && *started <= row.at && row.at - started <= START_MS).max()
 }
@@ -99,6 +101,7 @@ struct Cause {
 
 fn hpa(facts: &Facts<'_>, row: &ReplicaRow, from: u32, metrics: &mut Vec<Metric>) -> Cause {
     let reported = after_change(facts, row);
+    facts.spend_on(reported);
     let by_itself = reported.filter(|_| row.to == 0).and_then(|reported| to_zero(reported, "its minReplicas is 0"));
     let Some(definition) = facts.definition(row.at) else {
         return Cause { claims: by_itself.into_iter().collect(), limits: Vec::new(), driven_by: None };
@@ -218,12 +221,12 @@ fn last_higher(facts: &Facts<'_>, row: &ReplicaRow, asked_now: Option<u32>) -> C
 
 fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) -> Vec<Claim> {
     let Some(decision) = decision else { return Vec::new() };
-    let triggers = decision.triggers.as_array().map_or(&[][..], Vec::as_slice);
+    let triggers = facts.triggers_of(decision);
     // The metrics without a number follow as claims of their own, with their time.
     let mut detail = decision.detail.clone();
-    for trigger in triggers {
-        if let (Some(metric), Some(answer)) = (trigger["metric"].as_str(), trigger["absence"].as_str()) {
-            detail = detail.replace(&format!("; {metric} has {answer}"), "");
+    for trigger in &*triggers {
+        if let Some(answer) = &trigger.absence {
+            detail = detail.replace(&format!("; {} has {answer}", trigger.metric), "");
         }
     }
     let mut claims = vec![Claim::Decided { at: decision.at, detail, pause: decision.pause.clone() }];
@@ -231,14 +234,13 @@ fn hpalite(facts: &Facts<'_>, row: &ReplicaRow, decision: Option<&DecisionRow>) 
     if decision.pause.as_deref().is_some_and(is_full) {
         return claims;
     }
-    for trigger in triggers {
-        let Some(metric) = trigger["metric"].as_str() else { continue };
+    for trigger in &*triggers {
+        let metric = trigger.metric.clone();
         let Some(series) = facts.series_at(decision.at).find(|series| series.metric_name == metric) else { continue };
-        if let (Some(since), Some(answer)) = (trigger["absent_since_unix_ms"].as_i64(), trigger["absence"].as_str()) {
-            let (metric, answer) = (metric.to_owned(), answer.to_owned());
+        if let (Some(since), Some(answer)) = (trigger.absent_since, trigger.absence.clone()) {
             claims.push(Claim::Absent { metric, at: decision.at, since, answer });
-        } else if let Some(value) = trigger["value"].as_f64() {
-            let (metric, activation) = (metric.to_owned(), series.activation_threshold);
+        } else if let Some(value) = trigger.value {
+            let activation = series.activation_threshold;
             claims.push(Claim::Compared { decision_at: decision.at, metric, value, activation });
         }
     }

@@ -1,5 +1,7 @@
 //! Derives from the evidence what was known at a moment.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -14,25 +16,66 @@ use crate::scaling::model::{
 use crate::scaling::quantity;
 use crate::scaling::recommend::{self, Proposal};
 use crate::store::SampleValue;
-use crate::store::read::{DecisionRow, Evidence, HpaRow};
+use crate::store::read::{DecidedRow, DecisionRow, Evidence, HpaRow};
 use crate::store::read::{DefinitionRow, ErrorRow, SeriesRow};
 use crate::wire::Servers;
+
+struct ParsedTriggers {
+    decision: *const DecisionRow,
+    triggers: Rc<Vec<DecidedRow>>,
+}
 
 pub(super) struct Facts<'e> {
     pub(super) evidence: &'e Evidence,
     /// Parsed from the rows with the same index; `None` for an invalid one. Cached, because many moments need them.
     definitions: Vec<Option<Arc<Definition>>>,
+    /// The triggers of the decision that was looked at last.
+    triggers: RefCell<Option<ParsedTriggers>>,
+    /// What may still be done, in steps of a few nanoseconds. Once it is spent, lists end early and nothing follows from them.
+    effort: Cell<u64>,
 }
 
 /// Returns the newest row until a moment; rows are oldest first.
-fn newest<T>(rows: &[T], at: i64, time: impl Fn(&T) -> i64) -> Option<&T> {
+pub(super) fn newest<T>(rows: &[T], at: i64, time: impl Fn(&T) -> i64) -> Option<&T> {
     rows[..rows.partition_point(|row| time(row) <= at)].last()
 }
 
 impl<'e> Facts<'e> {
-    pub(super) fn new(evidence: &'e Evidence, namespace: &str, name: &str) -> Self {
+    pub(super) fn new(evidence: &'e Evidence, namespace: &str, name: &str, effort: u64) -> Self {
         let read = |row| definition(evidence.group?, namespace, name, row);
-        Self { evidence, definitions: evidence.definitions.iter().map(read).collect() }
+        let definitions = evidence.definitions.iter().map(read).collect();
+        Self { evidence, definitions, triggers: RefCell::default(), effort: Cell::new(effort) }
+    }
+
+    pub(super) fn spend(&self, steps: usize) {
+        self.effort.set(self.effort.get().saturating_sub(u64::try_from(steps).unwrap_or(u64::MAX)));
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.effort.get() == 0
+    }
+
+    pub(super) fn effort_left(&self) -> u64 {
+        self.effort.get()
+    }
+
+    /// Counts the work of reading an HPA's status a few times.
+    pub(super) fn spend_on(&self, row: Option<&HpaRow>) {
+        self.spend(row.map_or(0, |row| 8 * (row.conditions_json.len() + row.metrics_json.len())));
+    }
+
+    /// Returns what a decision has of each trigger.
+    pub(super) fn triggers_of(&self, row: &DecisionRow) -> Rc<Vec<DecidedRow>> {
+        let decision = std::ptr::from_ref(row);
+        if let Some(parsed) = &*self.triggers.borrow()
+            && parsed.decision == decision
+        {
+            return Rc::clone(&parsed.triggers);
+        }
+        self.spend(row.triggers_json.len());
+        let triggers = Rc::new(row.triggers());
+        *self.triggers.borrow_mut() = Some(ParsedTriggers { decision, triggers: Rc::clone(&triggers) });
+        triggers
     }
 
     pub(super) fn definition_row(&self, at: i64) -> Option<&'e DefinitionRow> {
@@ -41,8 +84,8 @@ impl<'e> Facts<'e> {
 
     /// Returns the definition in force, or `None` if it is invalid.
     pub(super) fn definition(&self, at: i64) -> Option<&Definition> {
-        let index = self.evidence.definitions.iter().rposition(|row| row.at <= at)?;
-        self.definitions[index].as_deref()
+        let until = self.evidence.definitions.partition_point(|row| row.at <= at);
+        self.definitions[until.checked_sub(1)?].as_deref()
     }
 
     pub(super) fn decision(&self, at: i64) -> Option<&'e DecisionRow> {
@@ -58,6 +101,7 @@ impl<'e> Facts<'e> {
     }
 
     pub(super) fn series_at(&self, at: i64) -> impl Iterator<Item = &'e SeriesRow> {
+        self.spend(self.evidence.series.len());
         self.evidence.series.iter().filter(move |one| one.from <= at && one.until.is_none_or(|end| end > at))
     }
 
@@ -71,15 +115,18 @@ impl<'e> Facts<'e> {
     pub(super) fn samples_until(&self, series: i64, at: i64) -> impl Iterator<Item = &'e (i64, SampleValue)> {
         let since = self.read_since(at);
         let list = self.evidence.samples.get(&series).map_or(&[][..], Vec::as_slice);
-        list[..list.partition_point(|(time, _)| *time <= at)].iter().rev().take_while(move |(time, _)| *time >= since)
+        let until = list[..list.partition_point(|(time, _)| *time <= at)].iter().rev();
+        until.inspect(|_| self.spend(10)).take_while(move |(time, _)| *time >= since && !self.is_spent())
     }
 
     /// Returns each metric's state while there were `replicas`.
     pub(super) fn metrics_at(&self, at: i64, replicas: u32) -> Vec<Metric> {
-        self.series_at(at).map(|series| self.metric_at(series, at, replicas)).collect()
+        let series = self.series_at(at).take_while(|_| !self.is_spent());
+        series.map(|series| self.metric_at(series, at, replicas)).collect()
     }
 
     fn metric_at(&self, series: &SeriesRow, at: i64, replicas: u32) -> Metric {
+        self.spend(200);
         let definition = self.definition(at);
         let sample = self.samples_until(series.id, at).next();
         let reading = self.reading(series, sample, at);
@@ -126,9 +173,9 @@ impl<'e> Facts<'e> {
             return MetricState::None { since, ever: series.from < since };
         };
         let is_in_force = |error: &ErrorRow| error.from <= at && error.until.is_none_or(|end| end > at);
-        let errors = self.evidence.errors.iter().rev().filter(|(of, _)| *of == series.id);
+        let errors = self.evidence.errors.iter().rev().inspect(|_| self.spend(1)).filter(|(of, _)| *of == series.id);
         let error = errors.map(|(_, error)| error).find(|error| is_in_force(error));
-        let falls_back = decided.is_some_and(|one| one["fallback"] == true);
+        let falls_back = decided.as_ref().is_some_and(|one| one.fallback);
         let message = error.map_or(String::new(), |error| error.message.clone());
         let outcome = match value {
             SampleValue::Outcome(outcome) => outcome.to_string(),
@@ -137,7 +184,7 @@ impl<'e> Facts<'e> {
             SampleValue::Number(_) => return MetricState::Number,
         };
         if falls_back {
-            let value = decided.and_then(|one| one["value"].as_f64());
+            let value = decided.and_then(|one| one.value);
             let fallback = self.definition(at).and_then(|definition| definition.fallback.as_ref());
             return MetricState::Fallback {
                 value,
@@ -160,8 +207,7 @@ impl<'e> Facts<'e> {
         };
         // The decision that noticed the absence has its beginning; otherwise the samples show it, as far back as they
         // were read.
-        let noticed = decided.filter(|one| one["absence"] == answer.as_str());
-        let noticed = noticed.and_then(|one| one["absent_since_unix_ms"].as_i64());
+        let noticed = decided.filter(|one| one.absence.as_ref() == Some(&answer)).and_then(|one| one.absent_since);
         let run = self.samples_until(series.id, at).take_while(|(_, other)| other == value);
         let since = run.last().map_or(*sample_at, |(time, _)| *time);
         let since = noticed.filter(|noticed| *noticed <= since).unwrap_or(since);
@@ -175,15 +221,18 @@ impl<'e> Facts<'e> {
     }
 
     /// Returns what the newest decision recorded about a metric.
-    fn decided(&self, metric: &str, at: i64) -> Option<&'e Value> {
-        self.decision(at)?.triggers.as_array()?.iter().find(|row| row["metric"] == metric)
+    fn decided(&self, metric: &str, at: i64) -> Option<DecidedRow> {
+        self.triggers_of(self.decision(at)?).iter().find(|row| row.metric == metric).cloned()
     }
 
     /// Returns whether a round of samples came between two others, which means that less was asked for then.
     pub(super) fn samples_between(&self, from: i64, to: i64) -> bool {
-        let lists = self.evidence.samples.values();
+        self.spend(20 * self.evidence.samples.len());
         // All triggers of a round are polled within a second.
-        lists.flatten().any(|(at, _)| *at > from + 1_000 && *at < to - 1_000)
+        let after = |list: &Vec<(i64, SampleValue)>| {
+            list.get(list.partition_point(|(at, _)| *at <= from + 1_000)).map(|(at, _)| *at)
+        };
+        self.evidence.samples.values().filter_map(after).any(|at| at < to - 1_000)
     }
 
     /// Returns the polls of an error period until a moment. Its row covers all polls, and its count and time lag
@@ -218,7 +267,7 @@ impl<'e> Facts<'e> {
                             continue;
                         }
                         let decided = self.decided(&series.metric_name, *time);
-                        decided.filter(|one| one["fallback"] == true).and_then(|one| one["value"].as_f64())
+                        decided.filter(|one| one.fallback).and_then(|one| one.value)
                     }
                 };
                 let proposal = value.and_then(|value| asks(definition, series, value, replicas));

@@ -13,7 +13,7 @@ const SLACK_MS: i64 = 20_000;
 const LOOKS_MS: i64 = 16_000;
 
 fn by_hpa<'e>(facts: &Facts<'e>, at: i64) -> impl Iterator<Item = (&'e ReplicaRow, u32)> {
-    let rows = facts.evidence.changes.iter().rev();
+    let rows = facts.evidence.changes.iter().rev().inspect(|_| facts.spend(1)).take_while(|_| !facts.is_spent());
     rows.filter(move |row| row.at <= at && row.actor == "hpa").filter_map(|row| Some((row, row.from?)))
 }
 
@@ -56,8 +56,10 @@ pub(super) fn window(facts: &Facts<'_>, definition: &Definition, at: i64) -> Win
 
 /// Returns whether the HPA reported in between that the window holds it.
 fn was_stabilized(facts: &Facts<'_>, since: i64, at: i64) -> bool {
-    let rows = facts.evidence.hpa.iter().filter(|row| row.at > since && row.at <= at);
-    let reasons = rows.filter_map(|row| condition(row, "AbleToScale"));
+    let rows = &facts.evidence.hpa;
+    let rows = &rows[rows.partition_point(|row| row.at <= since)..];
+    let rows = rows.iter().take_while(|row| row.at <= at && !facts.is_spent());
+    let reasons = rows.inspect(|row| facts.spend_on(Some(row))).filter_map(|row| condition(row, "AbleToScale"));
     reasons.into_iter().any(|(_, reason, _)| reason == "ScaleDownStabilized")
 }
 

@@ -29,6 +29,15 @@ use facts::Facts;
 /// Rows are read from this long before a moment, which covers the longest stabilization window and policy period.
 const AROUND_MS: i64 = 3_600_000;
 
+/// Work for one answer, in steps of a few nanoseconds: about a second.
+const EFFORT_MAX: u64 = 200_000_000;
+
+/// How often less is read, a quarter of the time each, until it is little enough: from a day to a second.
+const TRIES_MAX: u32 = 9;
+
+/// Earlier objects of the name that are explained.
+const LIVES_MAX: usize = 50;
+
 /// What to explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
@@ -52,6 +61,8 @@ pub struct Explanation {
     pub metrics: Vec<Metric>,
     /// If nothing holds the count, a text that says so and why; otherwise empty.
     pub rest: String,
+    /// RFC 3339. The history has too much to explain all of it: what was until then may be missing.
+    pub cut: Option<String>,
     #[serde(skip)]
     now: i64,
 }
@@ -177,6 +188,8 @@ pub enum Error {
         name: String,
         near: Vec<String>,
     },
+    /// Even of a moment there is too much in the history.
+    TooMuch,
 }
 
 impl std::fmt::Display for Error {
@@ -194,6 +207,7 @@ impl std::fmt::Display for Error {
             Self::Unknown { name, near } if near.is_empty() => {
                 write!(f, "the history knows no {name} at that time, and none of a similar name")
             }
+            Self::TooMuch => f.write_str("the history has too much of this object to explain any of it"),
             Self::Unknown { name, near } => {
                 write!(f, "the history knows no {name} at that time; did you mean {}?", near.join(", "))
             }
@@ -215,44 +229,54 @@ pub fn why(
     group: Option<ApiGroup>,
     question: Question,
 ) -> Result<Explanation, Error> {
-    let mut reader = Reader::open(path).map_err(Error::Store)?;
+    let mut reader = Reader::open(path).map_err(Error::Store)?.limited_together();
     let (since, until) = match question {
         Question::At(at) => (None, at.0),
         Question::Between(since, until) => (Some(since.0), until.0),
     };
-    let found = match reader.snapshot(|snapshot| snapshot.evidence(namespace, name, group, since, until, AROUND_MS)) {
-        Ok(found) => found,
-        Err(source) => {
-            let versions = reader.versions().ok().filter(|(found, known)| found != known);
-            return Err(match versions {
-                Some((found, known)) => Error::Version { found, known, source },
-                None => Error::Store(source),
-            });
+    let mut effort = EFFORT_MAX;
+    let mut tries = 0;
+    let (mut report, group, added_at) = loop {
+        let around = AROUND_MS >> (2 * tries);
+        let from = since.map(|since| until - ((until - since) >> (2 * tries)));
+        let found = reader.snapshot(|snapshot| snapshot.evidence(namespace, name, group, from, until, around));
+        let Some(evidence) = found.map_err(|source| unreadable(&mut reader, source))? else {
+            return Err(unknown(&mut reader, namespace, name, group).unwrap_or_else(Error::Store));
+        };
+        if !evidence.is_too_much
+            && let Some((mut report, left)) = explain_within(namespace, name, &evidence, from, until, EFFORT_MAX)
+        {
+            effort = effort.min(left);
+            if tries > 0 && report.cut.is_none() {
+                report.cut = Some(iso(from.unwrap_or(until - around)));
+            }
+            break (report, evidence.group, evidence.added_at);
+        }
+        tries += 1;
+        if tries > TRIES_MAX {
+            return Err(Error::TooMuch);
         }
     };
-    let Some(evidence) = found else {
-        let names = reader.snapshot(|snapshot| snapshot.object_names()).map_err(Error::Store)?;
-        let wanted = format!("{namespace}/{name}");
-        let mut near: Vec<String> =
-            names.iter().filter(|other| other.ends_with(&format!("/{name}"))).cloned().collect();
-        let all: Vec<&str> = names.iter().map(String::as_str).collect();
-        near.extend(nearest(&wanted, &all).map(str::to_owned));
-        near.dedup();
-        let noun = group.map_or("ScaledObject", ApiGroup::noun);
-        return Err(Error::Unknown { name: format!("{noun} {wanted}"), near });
-    };
-    let mut report = explain(namespace, name, &evidence, since, until);
     // Earlier objects of this name, newest first, as far as they lived within the time that is asked for.
-    let mut born = evidence.added_at;
-    while let Some(since) = since.filter(|since| *since < born) {
+    let mut born = added_at;
+    let mut lives = 0;
+    while let Some(since) = since.filter(|since| *since < born && report.cut.is_none()) {
         let found = reader
-            .snapshot(|snapshot| snapshot.evidence(namespace, name, evidence.group, Some(since), born - 1, AROUND_MS))
+            .snapshot(|snapshot| snapshot.evidence(namespace, name, group, Some(since), born - 1, AROUND_MS))
             .map_err(Error::Store)?;
         let Some(earlier) = found.filter(|found| found.removed_at.is_none_or(|removed| removed >= since)) else {
             break;
         };
+        lives += 1;
         let until = earlier.removed_at.unwrap_or(born - 1);
-        let mut entries = explain(namespace, name, &earlier, Some(since), until).entries;
+        let explained = (lives <= LIVES_MAX && !earlier.is_too_much)
+            .then(|| explain_within(namespace, name, &earlier, Some(since), until, effort));
+        let Some((Explanation { mut entries, cut, .. }, left)) = explained.flatten() else {
+            report.cut = Some(iso(until));
+            break;
+        };
+        effort = left;
+        report.cut = cut;
         // These concern all objects, so the report already has them.
         entries.retain(|entry| entry.kind != "loss" && entry.kind != "daemon");
         entries.push(state::removed_entry(until, noun(&earlier)));
@@ -263,33 +287,61 @@ pub fn why(
     Ok(report)
 }
 
+/// Returns why the file cannot be read.
+fn unreadable(reader: &mut Reader, source: store::Error) -> Error {
+    match reader.versions().ok().filter(|(found, known)| found != known) {
+        Some((found, known)) => Error::Version { found, known, source },
+        None => Error::Store(source),
+    }
+}
+
+/// Returns that there is no such object, and what has a similar name.
+fn unknown(reader: &mut Reader, namespace: &str, name: &str, group: Option<ApiGroup>) -> Result<Error, store::Error> {
+    let names = reader.snapshot(|snapshot| snapshot.object_names())?;
+    let wanted = format!("{namespace}/{name}");
+    let mut near: Vec<String> = names.iter().filter(|other| other.ends_with(&format!("/{name}"))).cloned().collect();
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    near.extend(nearest(&wanted, &all).map(str::to_owned));
+    near.dedup();
+    let noun = group.map_or("ScaledObject", ApiGroup::noun);
+    Ok(Error::Unknown { name: format!("{noun} {wanted}"), near })
+}
+
 /// What the object is called.
 fn noun(evidence: &Evidence) -> &'static str {
     evidence.group.map_or("ScaledObject", ApiGroup::noun)
 }
 
-/// Explains the evidence.
-#[must_use]
-pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i64>, until: i64) -> Explanation {
-    let facts = Facts::new(evidence, namespace, name);
-    let mut entries = Vec::new();
-    let changes = evidence.changes.iter().filter(|change| change.at <= until);
-    match since {
-        Some(since) => {
-            entries.extend(changes.filter(|change| change.at >= since).map(|change| change::explain(&facts, change)));
-            entries.extend(state::held_entries(&facts, since, until));
-        }
-        None => entries
-            .extend(changes.rev().find(|change| change.from.is_some()).map(|change| change::explain(&facts, change))),
+/// Explains the evidence with limited effort, and returns what is left of it. What is oldest is left out if that is too little;
+/// `None` if it does not even suffice for the end.
+fn explain_within(
+    namespace: &str,
+    name: &str,
+    evidence: &Evidence,
+    since: Option<i64>,
+    until: i64,
+    effort: u64,
+) -> Option<(Explanation, u64)> {
+    let facts = Facts::new(evidence, namespace, name, effort);
+    let replicas = facts.replicas_at(until);
+    let held_by = state::held_at(&facts, until);
+    let rest = if held_by.is_empty() { state::rest(&facts, until) } else { String::new() };
+    let metrics = facts.metrics_at(until, replicas.unwrap_or(0));
+    let mut changes = evidence.changes.iter().rev().filter(|change| change.at <= until);
+    let last = changes.find(|change| since.is_none() && change.from.is_some());
+    let mut entries: Vec<Entry> = last.map(|change| change::explain(&facts, change)).into_iter().collect();
+    if facts.is_spent() {
+        return None;
+    }
+    let mut cut = None;
+    if let Some(since) = since {
+        (entries, cut) = state::entries(&facts, since, until);
     }
     // A loss may have hidden the very cause in question.
     entries.extend(evidence.losses.iter().map(state::loss_entry));
     entries.sort_by_key(|entry: &Entry| entry.time);
     let entries = state::without_repetitions(entries, until);
-    let replicas = facts.replicas_at(until);
-    let held_by = state::held_at(&facts, until);
-    let rest = if held_by.is_empty() { state::rest(&facts, until) } else { String::new() };
-    Explanation {
+    let report = Explanation {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         at: iso(until),
@@ -297,9 +349,17 @@ pub fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i
         entries,
         held_by,
         rest,
-        metrics: facts.metrics_at(until, replicas.unwrap_or(0)),
+        cut: cut.map(iso),
+        metrics,
         now: until,
-    }
+    };
+    Some((report, facts.effort_left()))
+}
+
+/// Explains all of the evidence.
+#[cfg(test)]
+fn explain(namespace: &str, name: &str, evidence: &Evidence, since: Option<i64>, until: i64) -> Explanation {
+    explain_within(namespace, name, evidence, since, until, u64::MAX).expect("there is no limit").0
 }
 
 impl Explanation {
@@ -308,6 +368,9 @@ impl Explanation {
     pub fn text(&self) -> String {
         let count = self.replicas.map_or("unknown".to_owned(), |replicas| replicas.to_string());
         let mut out = format!("{}/{} at {}: replicas {count}\n", self.namespace, self.name, self.at);
+        if let Some(cut) = &self.cut {
+            out.push_str(&format!("  there is too much to explain all of it: what was until {cut} may be missing\n"));
+        }
         for entry in &self.entries {
             out.push_str(&format!("  {} {}\n", time_text::short(entry.time, self.now), printable(&entry.text)));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::change::{is_full, to_zero};
 use super::claim::{Claim, Window, sentence};
-use super::facts::{Facts, condition, driver, resources};
+use super::facts::{Facts, condition, driver, newest, resources};
 use super::{Entry, Held, Metric, MetricState, learn, time_text};
 use crate::logfmt::iso;
 use crate::scaling::decision::WOULD_HAVE;
@@ -51,7 +51,8 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
         ];
     }
     let mut found = Vec::new();
-    match evidence.runs.iter().rev().find(|run| run.started_at <= at) {
+    facts.spend_on(facts.hpa(at));
+    match evidence.runs.iter().rev().inspect(|_| facts.spend(1)).find(|run| run.started_at <= at) {
         None => found.push(Held::new("daemon-down", vec![Claim::NotStarted])),
         Some(run) => {
             if let Some(since) = run.stopped_at.filter(|stopped| *stopped <= at) {
@@ -66,7 +67,7 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
         found.push(Held::new("invalid", vec![claim]).since(row.at));
     }
     let decision = facts.decision(at);
-    let ready = evidence.ready.iter().rev().find(|row| row.at <= at);
+    let ready = newest(&evidence.ready, at, |row| row.at);
     if let Some(row) = ready
         .filter(|row| row.status == "False" && matches!(&*row.reason, "ScaledObjectCheckFailed" | "HPACheckFailed"))
         && found.iter().all(|held| held.by != "invalid")
@@ -144,7 +145,7 @@ const PAUSED_MESSAGE: &str = "ScaledObject is paused";
 
 /// Returns a pause, and whether it is a full one.
 fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<(bool, Held)> {
-    let condition = facts.evidence.paused.iter().rev().find(|row| row.at <= at);
+    let condition = newest(&facts.evidence.paused, at, |row| row.at);
     let is_over = |row: &DecisionRow| condition.is_some_and(|one| one.status == "False" && one.at >= row.at);
     let in_force = decision.filter(|row| !is_over(row)).and_then(|row| Some((row, row.pause.as_deref()?)));
     let Some((row, pause)) = in_force else {
@@ -160,6 +161,7 @@ fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<
     let decisions = &facts.evidence.decisions;
     let end = decisions.partition_point(|other| other.at <= row.at);
     let run = decisions[..end].iter().rev().take_while(|other| other.pause.as_deref() == Some(pause)).count();
+    facts.spend(run);
     let since = decisions[end - run.max(1)].at;
     // Earlier decisions that were not read may show the same pause.
     let at_least = run == end && since < facts.read_since(at);
@@ -172,13 +174,13 @@ fn paused(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64) -> Option<
 
 fn errors(facts: &Facts<'_>, decision: Option<&DecisionRow>, at: i64, found: &mut Vec<Held>) {
     let reason = decision.map_or("", |row| row.reason.as_str());
-    let falls_back =
-        decision.is_some_and(|row| row.triggers.as_array().into_iter().flatten().any(|one| one["fallback"] == true));
+    let falls_back = decision.is_some_and(|row| facts.triggers_of(row).iter().any(|one| one.fallback));
     // An HPA that is only observed says by itself why it cannot act.
     let is_observed = facts.definition(at).is_some_and(Definition::is_observed);
     if is_observed && facts.hpa(at).is_some_and(|row| !can_act(row, &mut Vec::new())) {
         return;
     }
+    facts.spend(facts.evidence.errors.len());
     let lasting = facts.evidence.errors.iter().filter(|(_, e)| e.from <= at && e.until.is_none_or(|end| end > at));
     for (of, error) in lasting {
         let Some(series) = facts.series_at(at).find(|series| series.id == *of) else { continue };
@@ -316,75 +318,117 @@ pub(super) fn rest(facts: &Facts<'_>, at: i64) -> String {
     }
 }
 
-/// Returns what held in a time range, and what else happened: definitions, errors, starts and stops.
-pub(super) fn held_entries(facts: &Facts<'_>, since: i64, until: i64) -> Vec<Entry> {
-    let within = |at: i64| (since..=until).contains(&at);
-    let entry = |time: i64, kind, held: Option<Held>, text: String| Entry {
-        at: iso(time),
-        kind,
-        change: None,
-        claims: held.as_ref().map(|held| held.claims.clone()).unwrap_or_default(),
-        held,
-        text,
-        time,
-    };
-    let mut entries = Vec::new();
-    let mut before: Vec<String> = Vec::new();
-    let decisions = facts.evidence.decisions.iter().map(|row| row.at);
-    let mut moments: Vec<i64> =
-        decisions.chain(facts.evidence.hpa.iter().map(|row| row.at)).filter(|at| within(*at)).collect();
-    moments.sort_unstable();
-    moments.dedup();
-    // Only what newly holds is reported.
-    for at in moments {
-        let now = held_at(facts, at);
-        let names: Vec<String> = now.iter().map(|held| held.by.clone()).collect();
-        for held in now.into_iter().filter(|held| !before.contains(&held.by)) {
-            let text = format!("held by {}", held.text);
-            entries.push(entry(at, "held", Some(held), text));
+/// What an entry is about. Entries of one time are in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    /// With the place of its row, like others below.
+    Change(usize),
+    /// What holds.
+    State,
+    Definition(usize),
+    Error(usize),
+    Start(usize),
+    Stop(usize),
+}
+
+/// Memory that an entry and each of its metrics take, as work: 20,000 of them take 20 MB.
+const KEPT: usize = 10_000;
+
+/// Returns what changed and held in a time range, and what else happened: definitions, errors, starts and stops. If that is
+/// too much, what is oldest is left out, and the time until which it is comes second.
+pub(super) fn entries(facts: &Facts<'_>, since: i64, until: i64) -> (Vec<Entry>, Option<i64>) {
+    let evidence = facts.evidence;
+    let mut subjects: Vec<(i64, Subject)> = Vec::new();
+    subjects.extend(evidence.changes.iter().enumerate().map(|(i, row)| (row.at, Subject::Change(i))));
+    subjects.extend(evidence.decisions.iter().map(|row| (row.at, Subject::State)));
+    subjects.extend(evidence.hpa.iter().map(|row| (row.at, Subject::State)));
+    subjects.extend(evidence.definitions.iter().enumerate().map(|(i, row)| (row.at, Subject::Definition(i))));
+    let ends = evidence.errors.iter().enumerate().filter_map(|(i, (_, error))| Some((error.until?, Subject::Error(i))));
+    subjects.extend(ends);
+    subjects.extend(evidence.runs.iter().enumerate().map(|(i, run)| (run.started_at, Subject::Start(i))));
+    let stops = evidence.runs.iter().enumerate().filter_map(|(i, run)| Some((run.stopped_at?, Subject::Stop(i))));
+    subjects.extend(stops);
+    subjects.retain(|(at, _)| (since..=until).contains(at));
+    subjects.sort_unstable();
+    subjects.dedup();
+    let mut entries: Vec<(Subject, Entry)> = Vec::new();
+    // What holds at the later moment, of which only what newly holds is reported.
+    let mut later: Option<(i64, Vec<Held>)> = None;
+    let mut left_out = None;
+    for (at, subject) in subjects.into_iter().rev() {
+        let mut found: Vec<Entry> = Vec::new();
+        let mut now = None;
+        match subject {
+            Subject::Change(i) => found.push(super::change::explain(facts, &evidence.changes[i])),
+            Subject::State => {
+                let held = held_at(facts, at);
+                let newly = later.iter().flat_map(|(later_at, later)| {
+                    let newly = later.iter().filter(|one| held.iter().all(|before| before.by != one.by));
+                    newly.map(|held| held_entry(*later_at, held.clone()))
+                });
+                found.extend(newly);
+                now = Some((at, held));
+            }
+            Subject::Definition(i) => found.push(definition_entry(facts, i)),
+            Subject::Error(i) => found.extend(end_of_error(facts, i)),
+            Subject::Start(i) => {
+                // The one before left no time of its end.
+                let is_lost = i.checked_sub(1).is_some_and(|before| evidence.runs[before].state == "lost");
+                let what = if is_lost { "hpalite started, after it was killed or crashed" } else { "hpalite started" };
+                found.push(plain_entry(at, "daemon", what.to_owned()));
+            }
+            Subject::Stop(_) => found.push(plain_entry(at, "daemon", "hpalite stopped".to_owned())),
         }
-        before = names;
-    }
-    for row in facts.evidence.definitions.iter().filter(|row| within(row.at)) {
-        let previous = facts.evidence.definitions.iter().rev().find(|other| other.at < row.at);
-        let what =
-            previous.map_or("first seen".to_owned(), |previous| differences(&previous.spec_json, &row.spec_json));
-        let invalid = row.invalid.as_ref().map_or(String::new(), |text| format!("; invalid: {text}"));
-        entries.push(entry(
-            row.at,
-            "definition",
-            None,
-            format!("definition, generation {}: {what}{invalid}", row.generation),
-        ));
-    }
-    for (of, error) in facts.evidence.errors.iter().filter(|(_, error)| error.until.is_some_and(within)) {
-        let metric = facts.evidence.series.iter().find(|series| series.id == *of);
-        let metric = metric.map_or("a trigger", |series| series.metric_name.as_str());
-        let end = error.until.unwrap_or(until);
-        // Another error may have followed, or the trigger's series has ended.
-        let goes_on = facts.evidence.errors.iter().any(|(other, next)| other == of && next.from == end);
-        let is_over = facts.evidence.series.iter().any(|series| series.id == *of && series.until == Some(end));
-        let what = match (goes_on, is_over) {
-            (true, _) => continue,
-            (false, true) => "is measured no longer as it was",
-            (false, false) => "no longer in error",
-        };
-        entries.push(entry(end, "error", None, format!("{metric} {what}")));
-    }
-    let runs = &facts.evidence.runs;
-    let before = [None].into_iter().chain(runs.iter().map(Some));
-    for (before, run) in before.zip(runs) {
-        if within(run.started_at) {
-            // The one before left no time of its end.
-            let is_lost = before.is_some_and(|before| before.state == "lost");
-            let what = if is_lost { "hpalite started, after it was killed or crashed" } else { "hpalite started" };
-            entries.push(entry(run.started_at, "daemon", None, what.to_owned()));
+        for entry in &found {
+            let metrics = entry.change.as_ref().map_or(0, |change| change.metrics.len());
+            facts.spend(KEPT * (1 + metrics) + 80 * entry.text.len());
         }
-        if let Some(stopped) = run.stopped_at.filter(|stopped| within(*stopped)) {
-            entries.push(entry(stopped, "daemon", None, "hpalite stopped".to_owned()));
+        if facts.is_spent() {
+            left_out = Some(at);
+            break;
         }
+        later = now.or(later);
+        entries.extend(found.into_iter().map(|entry| (subject, entry)));
     }
-    entries
+    let first = later.into_iter().flat_map(|(at, held)| held.into_iter().map(move |held| held_entry(at, held)));
+    entries.extend(first.map(|entry| (Subject::State, entry)));
+    entries.sort_by_key(|(subject, entry)| (entry.time, *subject));
+    (entries.into_iter().map(|(_, entry)| entry).collect(), left_out)
+}
+
+fn plain_entry(time: i64, kind: &'static str, text: String) -> Entry {
+    Entry { at: iso(time), kind, change: None, held: None, text, claims: Vec::new(), time }
+}
+
+fn held_entry(time: i64, held: Held) -> Entry {
+    let (text, claims) = (format!("held by {}", held.text), held.claims.clone());
+    Entry { claims, held: Some(held), ..plain_entry(time, "held", text) }
+}
+
+fn definition_entry(facts: &Facts<'_>, place: usize) -> Entry {
+    let rows = &facts.evidence.definitions;
+    let row = &rows[place];
+    let previous = rows.iter().rev().find(|other| other.at < row.at);
+    let what = previous.map_or("first seen".to_owned(), |previous| differences(&previous.spec_json, &row.spec_json));
+    let invalid = row.invalid.as_ref().map_or(String::new(), |text| format!("; invalid: {text}"));
+    plain_entry(row.at, "definition", format!("definition, generation {}: {what}{invalid}", row.generation))
+}
+
+/// Reports that an error ended, unless another one followed at once.
+fn end_of_error(facts: &Facts<'_>, place: usize) -> Option<Entry> {
+    let evidence = facts.evidence;
+    let (of, error) = &evidence.errors[place];
+    let end = error.until?;
+    facts.spend(evidence.errors.len() + evidence.series.len());
+    if evidence.errors.iter().any(|(other, next)| other == of && next.from == end) {
+        return None;
+    }
+    let series = evidence.series.iter().find(|series| series.id == *of);
+    let metric = series.map_or("a trigger", |series| series.metric_name.as_str());
+    // The trigger's series may have ended with it.
+    let is_over = series.is_some_and(|series| series.until == Some(end));
+    let what = if is_over { "is measured no longer as it was" } else { "no longer in error" };
+    Some(plain_entry(end, "error", format!("{metric} {what}")))
 }
 
 /// What holds, lets go and holds again while nothing else happens becomes one entry, with how often and until when.
@@ -423,7 +467,7 @@ fn note_repetitions(kept: &mut [Entry], runs: BTreeMap<String, (usize, u32, i64)
 /// Returns the end of an object that another of its name followed.
 pub(super) fn removed_entry(time: i64, noun: &str) -> Entry {
     let text = format!("the {noun} was removed");
-    Entry { at: iso(time), kind: "definition", change: None, held: None, text, claims: Vec::new(), time }
+    plain_entry(time, "definition", text)
 }
 
 /// Returns a period in which the history is incomplete.
@@ -434,7 +478,7 @@ pub(super) fn loss_entry(loss: &LossRow) -> Entry {
         "the history lost {samples} samples and {others} other records of all objects from {from} to {until}: {}",
         loss.cause
     );
-    Entry { at: from, kind: "loss", change: None, held: None, text, claims: Vec::new(), time: loss.from }
+    plain_entry(loss.from, "loss", text)
 }
 
 /// Returns the fields that differ between two specs.

@@ -263,7 +263,7 @@ fn a_full_pause_hides_what_else_holds_and_dates_from_its_first_decision() {
         reason: reason.to_owned(),
         from: 5,
         to: 5,
-        triggers: json!([]),
+        triggers_json: "[]".to_owned(),
         pause: pause.map(str::to_owned),
         ..DecisionRow::default()
     };
@@ -337,7 +337,7 @@ fn decided(at: i64, reason: &str, triggers: &Value) -> DecisionRow {
         reason: reason.to_owned(),
         from: 5,
         to: 5,
-        triggers: triggers.clone(),
+        triggers_json: triggers.to_string(),
         ..DecisionRow::default()
     }
 }
@@ -554,5 +554,47 @@ fn another_schema_is_named() {
         let error =
             why(&path, "shop", "web", None, Question::At(UnixMillis(NOW))).expect_err("it is unreadable").to_string();
         assert!(error.contains(says), "{error}");
+    }
+}
+
+/// Regression: the work for one answer grew with the product of decisions, errors and samples, without a limit.
+#[test]
+fn too_little_effort_leaves_out_what_is_oldest_and_says_so() {
+    let samples: Vec<(i64, f64)> =
+        (-600..0).map(|second| (second * 1_000, f64::from(i32::from(second % 7 == 0)))).collect();
+    let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
+        .with_series(1, "s0-prometheus", &samples)
+        .with_change(-600_000, None, 5, "other");
+    for minute in -9..0 {
+        given = given.with_change(minute * 60_000, Some(5), 6, "hpalite").with_change(
+            minute * 60_000 + 1,
+            Some(6),
+            5,
+            "hpalite",
+        );
+    }
+    for second in -600..0 {
+        let reason = if second % 2 == 0 { "CoolingDown" } else { "Active" };
+        given.decisions.push(decided(second * 1_000, reason, &json!([{ "metric": "s0-prometheus", "value": 1 }])));
+    }
+    let since = Some(NOW - 600_000);
+    let explained = |effort| explain_within("shop", "web", &given, since, NOW, effort);
+    let of = |report: &Explanation, after: i64| -> Vec<String> {
+        let kept = report.entries.iter().filter(|entry| entry.time > after && entry.kind == "replicas");
+        kept.map(|entry| format!("{} {}", entry.at, entry.text)).collect()
+    };
+    let (all, left) = explained(u64::MAX).expect("there is no limit");
+    let needed = u64::MAX - left;
+    assert_eq!((all.cut.as_ref(), of(&all, 0).len()), (None, 19));
+    assert!(explained(needed + 1).is_some_and(|(report, _)| report.cut.is_none()));
+    assert!(explained(1).is_none(), "it does not suffice for the end");
+    for part in [2, 4] {
+        let (report, left) = explained(needed / part).expect("it suffices for the end");
+        let cut = crate::wire::time::parse_rfc3339(report.cut.as_ref().expect("it is told")).expect("a time");
+        assert!(cut.0 > NOW - 600_000 && left == 0, "{cut}");
+        assert_eq!(of(&report, cut.0), of(&all, cut.0));
+        assert!((1..19).contains(&of(&report, 0).len()));
+        assert_eq!(report.held_by.len(), all.held_by.len());
+        assert!(report.text().contains("what was until"), "{}", report.text());
     }
 }

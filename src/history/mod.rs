@@ -32,6 +32,8 @@ use crate::store::{Error, Reader, SampleValue};
 
 /// Upper bounds of the lists, which keep the newest rows. At 300 bytes a row all lists together stay below 1 MB.
 const DECISIONS_MAX: usize = 500;
+/// Decisions of many triggers are long.
+const DECISIONS_BYTES_MAX: usize = 4 << 20;
 const REPLICAS_MAX: usize = 500;
 /// Per series.
 const ERRORS_MAX: usize = 200;
@@ -315,12 +317,19 @@ fn decisions(
     range: Range,
     cut: &mut Vec<&'static str>,
 ) -> Found<Vec<DecisionRow>> {
-    let mut rows: Vec<DecisionRow> = Vec::new();
-    for life in lives {
-        rows.extend(snapshot.decisions(life.id, range, DECISIONS_MAX + 1)?);
-    }
+    let (mut rows, is_enough) = snapshot.within(DECISIONS_BYTES_MAX, || {
+        let mut rows: Vec<DecisionRow> = Vec::new();
+        // The newest life has the newest rows, for which there is room first.
+        for life in lives.iter().rev() {
+            rows.extend(snapshot.decisions(life.id, range, DECISIONS_MAX + 1)?);
+        }
+        Ok(rows)
+    })?;
     rows.sort_by_key(|row| std::cmp::Reverse(row.at));
     bound(&mut rows, DECISIONS_MAX, "decisions", cut);
+    if !is_enough && !cut.contains(&"decisions") {
+        cut.push("decisions");
+    }
     Ok(rows)
 }
 

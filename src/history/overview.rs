@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Buckets, Grid, Shortest};
 use crate::scaling::model::{ConditionKind, OnMissing};
-use crate::store::read::{ConditionRow, Found, Listing, ObjectRow, Range, SeriesRow, Snapshot};
+use crate::store::read::{ConditionRow, DecidedRow, Found, Listing, ObjectRow, Range, SeriesRow, Snapshot};
 use crate::store::{Error, Reader, SampleValue};
 
 /// The sparkline's time span and number of points.
@@ -181,7 +181,7 @@ fn says(
     series: &SeriesRow,
     outcome: &str,
     now: i64,
-    absences: &mut Option<serde_json::Value>,
+    absences: &mut Option<Vec<DecidedRow>>,
 ) -> Found<String> {
     let lasting =
         snapshot.errors(series.id, Range { from: now, to: now }, 1)?.into_iter().find(|one| one.until.is_none());
@@ -193,12 +193,11 @@ fn says(
         Some(decided) => decided,
         None => {
             let newest = snapshot.decisions(object, Range { from: 0, to: now }, 1)?.into_iter().next();
-            absences.insert(newest.map(|row| row.triggers).unwrap_or_default())
+            absences.insert(newest.map(|row| row.triggers()).unwrap_or_default())
         }
     };
-    let triggers = decided.as_array().into_iter().flatten();
-    let absence =
-        triggers.filter(|one| one["metric"] == series.metric_name.as_str()).find_map(|one| one["absence"].as_str());
+    let own = decided.iter().filter(|one| one.metric == series.metric_name);
+    let absence = own.filter_map(|one| one.absence.as_deref()).next();
     Ok(absence.unwrap_or(outcome).to_owned())
 }
 

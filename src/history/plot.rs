@@ -5,10 +5,11 @@
 mod canvas;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use super::{History, PeriodKind, ReplicaStep, TriggerHistory};
 use crate::scaling::model::UnixMillis;
-use crate::store::read::Range;
+use crate::store::read::{DecisionRow, Range};
 use crate::wire::time::format_seconds;
 use canvas::{Canvas, Ink, paint};
 
@@ -152,6 +153,13 @@ impl Plot<'_> {
         self.half_column(at) / 2
     }
 
+    /// The columns of a time span. One that ends before it begins, since the wall clock was set back meanwhile, has the
+    /// column in which it begins.
+    fn columns_of(&self, from: i64, until: i64) -> RangeInclusive<usize> {
+        let first = self.column(from);
+        first..=self.column(until).max(first)
+    }
+
     fn is_shown(&self, at: i64) -> bool {
         (self.history.from..=self.history.to).contains(&at)
     }
@@ -203,8 +211,8 @@ impl Plot<'_> {
             let glyph = self.glyph(&THRESHOLD);
             for threshold in &trigger.thresholds {
                 let row = VALUE_ROWS - 1 - level(threshold.threshold) * VALUE_ROWS / (steps + 1);
-                let until = self.column(threshold.until.unwrap_or(self.history.to));
-                for cell in &mut rows[row][self.column(threshold.from)..=until] {
+                let until = threshold.until.unwrap_or(self.history.to);
+                for cell in &mut rows[row][self.columns_of(threshold.from, until)] {
                     if cell.0 == ' ' {
                         *cell = glyph;
                     }
@@ -236,8 +244,7 @@ impl Plot<'_> {
                 spans.into_iter().filter(|(from, until)| *until >= self.history.from && *from <= self.history.to)
             {
                 let glyph = self.glyph(mark);
-                let (first, last) = (self.column(from), self.column(until));
-                cells[first..=last].fill(glyph);
+                cells[self.columns_of(from, until)].fill(glyph);
             }
         }
         self.row("gaps", &cells);
@@ -346,8 +353,7 @@ impl Plot<'_> {
                 PeriodKind::NotReady => continue,
             };
             let glyph = self.glyph(mark);
-            let (first, last) = (self.column(period.from), self.column(period.until.unwrap_or(history.to)));
-            states[first..=last].fill(glyph);
+            states[self.columns_of(period.from, period.until.unwrap_or(history.to))].fill(glyph);
             any = true;
         }
         if any {
@@ -451,12 +457,9 @@ impl Plot<'_> {
 
 /// Returns when metrics began to have no number, and how that is interpreted, from the decisions.
 fn absences(history: &History) -> BTreeSet<(i64, String)> {
-    let triggers = history.decisions.iter().filter_map(|decision| decision.triggers.as_array()).flatten();
+    let triggers = history.decisions.iter().flat_map(DecisionRow::triggers);
     triggers
-        .filter_map(|trigger| {
-            let (metric, absence) = (trigger["metric"].as_str()?, trigger["absence"].as_str()?);
-            Some((trigger["absent_since_unix_ms"].as_i64()?, format!("{metric} has {absence}")))
-        })
+        .filter_map(|trigger| Some((trigger.absent_since?, format!("{} has {}", trigger.metric, trigger.absence?))))
         .collect()
 }
 

@@ -184,14 +184,13 @@ fn replicas(snapshot: &Snapshot<'_>, life: i64, early: Range, range: Range, reco
 fn pause(text: Option<&str>) -> Pause {
     let mut pause = Pause::default();
     for part in text.unwrap_or_default().split(',') {
-        match part.split_once('=') {
-            Some((_, replicas)) => pause.replicas = Some(replicas.parse().map_err(|_| replicas.to_owned())),
-            None => match part {
-                "paused" => pause.paused = true,
-                "paused-scale-in" => pause.scale_in = true,
-                "paused-scale-out" => pause.scale_out = true,
-                _ => {}
-            },
+        match part.split_once('=').unwrap_or((part, "")) {
+            ("paused-replicas", replicas) => pause.replicas = Some(replicas.parse().map_err(|_| replicas.to_owned())),
+            ("paused", _) => pause.paused = true,
+            ("paused-scale-in", _) => pause.scale_in = true,
+            ("paused-scale-out", _) => pause.scale_out = true,
+            // The decision that followed the end of a pause ends it here, too.
+            _ => {}
         }
     }
     pause
@@ -227,5 +226,11 @@ mod tests {
         let both = pause(Some("paused-replicas=3,paused-scale-in"));
         assert_eq!((both.replicas, both.scale_in, both.paused), (Some(Ok(3)), true, false));
         assert!(pause(Some("paused")).paused);
+        // With an end, which is no number of replicas.
+        let until = "paused-until=2026-01-02T03:04:05Z";
+        let one = pause(Some(&format!("paused-scale-in,{until}")));
+        assert_eq!(one, Pause { scale_in: true, ..Pause::default() });
+        let count = pause(Some(&format!("paused-replicas=3,{until}")));
+        assert_eq!(count, Pause { replicas: Some(Ok(3)), ..Pause::default() });
     }
 }

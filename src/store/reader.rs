@@ -4,7 +4,7 @@
 //! reused.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -23,6 +23,8 @@ const DEADLINE_CHECK_OPS: i32 = 10_000;
 #[derive(Debug)]
 pub struct Reader {
     connection: Connection,
+    /// When all reads are over; without it, each has a time limit of its own.
+    deadline: Option<Instant>,
 }
 
 /// Interrupts any statement once `limit` has passed from now.
@@ -36,7 +38,13 @@ impl Reader {
     /// When the file does not exist or is not a database.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let connection = file::open_read_only(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
-        Ok(Self { connection })
+        Ok(Self { connection, deadline: None })
+    }
+
+    /// Lets all reads from now on have the time limit of one together.
+    #[must_use]
+    pub fn limited_together(self) -> Self {
+        Self { deadline: Some(clock::now() + READ_LIMIT), ..self }
     }
 
     /// Returns the schema version of the file, and the one that this program writes.
@@ -80,10 +88,34 @@ impl Reader {
         &mut self,
         read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
     ) -> Result<T, Error> {
-        set_deadline(&mut self.connection, READ_LIMIT).map_err(|source| Error::Read { source })?;
+        let left = self.deadline.map_or(READ_LIMIT, |deadline| deadline.saturating_duration_since(clock::now()));
+        let over = Error::TimeLimit { ms: READ_LIMIT.as_millis() };
+        // A short read ends before the deadline is looked at.
+        if left.is_zero() {
+            return Err(over);
+        }
+        set_deadline(&mut self.connection, left).map_err(|source| Error::Read { source })?;
         read(&self.connection).map_err(|source| match source.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::OperationInterrupted) => Error::TimeLimit { ms: READ_LIMIT.as_millis() },
+            Some(rusqlite::ErrorCode::OperationInterrupted) => over,
             _ => Error::Read { source },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Options, Store};
+
+    #[test]
+    fn reads_with_one_time_limit_end_together() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("history.db");
+        let store = Store::start(&path, Options::default()).expect("it starts");
+        let mut reader = Reader::open(&path).expect("a file").limited_together();
+        assert!(reader.versions().is_ok());
+        reader.deadline = Some(clock::now());
+        assert!(matches!(reader.versions(), Err(Error::TimeLimit { .. })));
+        assert!(store.stop(Duration::from_secs(120)).complete);
     }
 }

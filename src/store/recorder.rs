@@ -261,7 +261,19 @@ impl Recorder {
                 let id = self.grown(prepared, *at, object)?;
                 let (kind, status) = (condition.kind.name(), condition.status.name());
                 let (reason, message) = (rows::bounded(&condition.reason), rows::bounded(&condition.message));
-                prepared.execute(Sql::InsertCondition, params![id, at.0, kind, status, reason, message])?;
+                // The core records every condition again at each start.
+                let is_known = prepared
+                    .get(Sql::ConditionChanges)?
+                    .query_row(params![id, i64::MIN, at.0, 1, kind], |row| {
+                        Ok(row.get_ref(0)?.as_str()? == status
+                            && row.get_ref(1)?.as_str()? == reason
+                            && row.get_ref(2)?.as_str()? == message)
+                    })
+                    .optional()?
+                    .unwrap_or(false);
+                if !is_known {
+                    prepared.execute(Sql::InsertCondition, params![id, at.0, kind, status, reason, message])?;
+                }
             }
             Record::LastActive { object, at } => {
                 let id = self.object(prepared, *at, object)?.id;
@@ -502,5 +514,121 @@ impl Series {
             prepared.execute(Sql::UpdateErrorPeriod, row)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::scaling::event::{Answer, ErrorClass, PollError};
+    use crate::scaling::model::{Condition, ConditionKind, ConditionStatus};
+    use crate::store::schema;
+
+    fn file() -> Connection {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        schema::migrate(&mut connection, schema::version()).expect("migrate");
+        schema::create_views(&mut connection).expect("views");
+        connection
+    }
+
+    /// Writes records as a process does that has just started.
+    fn record(connection: &Connection, records: &[Record]) {
+        let mut prepared = Prepared::new(connection);
+        let mut recorder = Recorder::load(&mut prepared).expect("load");
+        for record in records {
+            recorder.apply(&mut prepared, record, &mut Vec::new()).expect("apply");
+        }
+        recorder.write_pending(&mut prepared).expect("pending");
+    }
+
+    fn column(connection: &Connection, sql: &str) -> Vec<String> {
+        let mut statement = connection.prepare(sql).expect("prepare");
+        statement.query_map([], |row| row.get(0)).expect("query").collect::<Result<_, _>>().expect("rows")
+    }
+
+    fn web() -> ObjectKey {
+        ObjectKey::new(ApiGroup::KedaSh, "shop", "web")
+    }
+
+    fn definition(at: i64) -> Record {
+        let trigger = RecordedTrigger {
+            index: 0,
+            kind: "prometheus".into(),
+            name: None,
+            metric_name: "s0".into(),
+            server: String::new(),
+            query: String::new(),
+            threshold: 1.0,
+            activation_threshold: 0.0,
+        };
+        Record::Definition {
+            at: UnixMillis(at),
+            object: web(),
+            uid: "u".to_owned(),
+            generation: 1,
+            spec_json: "{}".into(),
+            invalid: None,
+            resource_triggers: Vec::new(),
+            triggers: vec![trigger],
+        }
+    }
+
+    fn failure(at: i64) -> Record {
+        let error = PollError { class: ErrorClass::Timeout, message: "slow".into() };
+        let (answer, latency) = (Answer::Failed(error), std::time::Duration::ZERO);
+        Record::Sample { at: UnixMillis(at), object: web(), trigger: 0, answer, latency, is_error: true }
+    }
+
+    fn condition(at: i64, kind: ConditionKind, status: ConditionStatus, message: &str) -> Record {
+        let condition = Condition::new(kind, status, "Reason", message.to_owned());
+        Record::Condition { at: UnixMillis(at), object: web(), condition }
+    }
+
+    /// Regression: what began before the wall clock was set back ended before it began.
+    #[test]
+    fn nothing_ends_before_it_begins() {
+        let connection = file();
+        let removed = Record::Removed { at: UnixMillis(9_000), object: web() };
+        record(&connection, &[definition(10_000), failure(11_000), removed]);
+        let ended = "SELECT (removed_at_unix_ms - added_at_unix_ms) || ' ' || (e.until_unix_ms - e.from_unix_ms) \
+                     FROM scaled_object, error_period AS e";
+        assert_eq!(column(&connection, ended), ["0 0"]);
+        // An older version has left such rows.
+        connection.execute("UPDATE error_period SET until_unix_ms = from_unix_ms - 5000", []).expect("update");
+        assert_eq!(column(&connection, "SELECT CAST(lasted_s AS TEXT) FROM v_error_period"), ["0.0"]);
+    }
+
+    /// Regression: each start recorded all conditions again, as of the time of the start.
+    #[test]
+    fn a_condition_that_lasts_is_recorded_once() {
+        use ConditionKind::{Paused, Ready};
+        use ConditionStatus::{False, True};
+        let connection = file();
+        let known = || {
+            let rows = "SELECT kind || ' ' || status || ' ' || message || ' at ' || at_unix_ms FROM condition_change ORDER BY id";
+            column(&connection, rows)
+        };
+        let at = |at| [condition(at, Ready, True, "fine"), condition(at, Paused, False, "")];
+        record(&connection, &at(1_000));
+        record(&connection, &at(2_000));
+        let mut expected = vec!["Ready True fine at 1000", "Paused False  at 1000"];
+        assert_eq!(known(), expected);
+        // Any part that differs is a change, and so is what was before.
+        let changes = [condition(3_000, Ready, True, "better"), condition(4_000, Ready, False, "better")];
+        record(&connection, &changes);
+        record(&connection, &at(5_000));
+        expected.extend(["Ready True better at 3000", "Ready False better at 4000", "Ready True fine at 5000"]);
+        assert_eq!(known(), expected);
+        // After the wall clock was set back, what was recorded for later says nothing of now.
+        record(&connection, &at(4_500));
+        expected.push("Ready True fine at 4500");
+        assert_eq!(known(), expected);
+        // Another object of the name has conditions of its own.
+        record(&connection, &[Record::Removed { at: UnixMillis(6_000), object: web() }]);
+        record(&connection, &at(7_000));
+        expected.extend(["Ready True fine at 7000", "Paused False  at 7000"]);
+        assert_eq!(known(), expected);
     }
 }

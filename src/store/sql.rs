@@ -116,7 +116,7 @@ statements! {
     // Objects, definitions, series.
     InsertObject Hot "INSERT INTO scaled_object (api_group, namespace, name, uid, added_at_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
     NameObject Hot "UPDATE scaled_object SET uid = ?2 WHERE id = ?1";
-    RemoveObject Hot "UPDATE scaled_object SET removed_at_unix_ms = ?2 WHERE id = ?1";
+    RemoveObject Hot "UPDATE scaled_object SET removed_at_unix_ms = max(?2, added_at_unix_ms) WHERE id = ?1";
     OpenDefinition Hot "SELECT id, generation, spec_json, invalid FROM definition \
         WHERE object_id = ?1 AND until_unix_ms IS NULL ORDER BY from_unix_ms DESC LIMIT 1";
     CloseDefinitions Hot "UPDATE definition SET until_unix_ms = max(?2, from_unix_ms) WHERE object_id = ?1 AND until_unix_ms IS NULL";
@@ -170,7 +170,8 @@ statements! {
         ON CONFLICT (object_id) DO UPDATE SET last_active_at_unix_ms = max(last_active_at_unix_ms, excluded.last_active_at_unix_ms)";
     InsertErrorPeriod Hot "INSERT INTO error_period (series_id, outcome, message, from_unix_ms, last_at_unix_ms, polls) \
         VALUES (?1, ?2, ?3, ?4, ?4, 1)";
-    UpdateErrorPeriod Hot "UPDATE error_period SET last_at_unix_ms = ?2, polls = ?3, until_unix_ms = ?4 WHERE id = ?1";
+    // It lasts while ?4 is null.
+    UpdateErrorPeriod Hot "UPDATE error_period SET last_at_unix_ms = ?2, polls = ?3, until_unix_ms = max(?4, from_unix_ms) WHERE id = ?1";
 
     // Deletes what happened to an object except the newest ?2 of a kind, and except what lasts, in limited steps.
     TrimActions Hot "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE object_id = ?1 ORDER BY at_unix_ms DESC, id DESC LIMIT 512 OFFSET ?2)";

@@ -99,7 +99,7 @@ fn why(db: &Path, query: &Query, namespace: &str, name: &str) -> Result<Response
     let question = explain::Question::Between(UnixMillis(from), UnixMillis(to));
     let mut report = explain::why(db, namespace, name, Some(group), question).map_err(|error| match error {
         explain::Error::Store(error) => failed(error),
-        explain::Error::Version { .. } => problem(503, &error.to_string()),
+        explain::Error::Version { .. } | explain::Error::TooMuch => problem(503, &error.to_string()),
         explain::Error::Unknown { .. } => problem(404, &error.to_string()),
     })?;
     let older = report.entries.len().saturating_sub(ENTRIES_MAX);
@@ -177,5 +177,63 @@ impl Query {
             None => Ok(default),
             Some(text) => text.parse().map_err(|_| problem(400, &format!("{name}: {text:?} is not a whole number"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::http::{Body, testing};
+    use crate::store::{Options, Store};
+
+    /// Regression: a day of decisions of many triggers took more memory than the daemon has, and a name of many lives as
+    /// many reads.
+    #[test]
+    fn what_is_too_much_is_cut_and_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("history.db");
+        let store = Store::start(&path, Options::default()).expect("it starts");
+        assert!(store.stop(std::time::Duration::from_secs(120)).complete);
+        let now = now_unix_ms();
+        // A decision each minute, with 26 KB of triggers.
+        let rows = format!(
+            "INSERT INTO scaled_object VALUES (1, 'keda.sh', 'shop', 'web', 'u', {now} - 90000000, NULL);
+             INSERT INTO definition VALUES (1, 1, 1, {now} - 90000000, NULL, '{{}}', NULL);
+             INSERT INTO replica_change (object_id, at_unix_ms, from_replicas, to_replicas, actor, source)
+                 VALUES (1, {now} - 60500, 3, 4, 'hpalite', 'observed');
+             CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT 1440) SELECT i FROM n;
+             INSERT INTO decision (object_id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, min_replicas, force_activation)
+                 SELECT 1, {now} - 1000 - i * 60000, 'Active', 'minute ' || i, 3, 4,
+                     '[{{\"metric\":\"s0\",\"error\":\"' || hex(zeroblob(13000)) || '\"}}]', 0, 0 FROM temp.n;
+             INSERT INTO scaled_object SELECT 2 + i, 'keda.sh', 'shop', 'again', 'u', {now} - 1000 - (150 - i) * 2000, {now} - (150 - i) * 2000 FROM temp.n WHERE i < 150;"
+        );
+        rusqlite::Connection::open(&path).expect("a file").execute_batch(&rows).expect("rows");
+        let ask = |target: &str| -> Value {
+            let response = answer(&path, &testing::request("GET", target, &[]));
+            assert_eq!(response.status, 200, "{target}");
+            let Body::Owned(body) = response.body else { panic!("{target}") };
+            serde_json::from_slice(&body).expect("JSON")
+        };
+        let texts = |why: &Value, part: &str| -> usize {
+            let entries = why["entries"].as_array().into_iter().flatten();
+            entries.filter(|entry| entry["text"].as_str().is_some_and(|text| text.contains(part))).count()
+        };
+        let day = ask("/api/objects/shop/web/why?last=86400000");
+        assert!(day["cut"].is_string(), "{day}");
+        assert_eq!((&day["replicas"], texts(&day, "3→4 by hpalite")), (&Value::from(4), 1), "{day}");
+        let hour = ask("/api/objects/shop/web/why?last=3600000");
+        assert_eq!((&hour["cut"], texts(&hour, "3→4 by hpalite")), (&Value::Null, 1), "{hour}");
+        let lives = ask("/api/objects/shop/again/why?last=3600000");
+        assert!(lives["cut"].is_string() && texts(&lives, "was removed") == 50, "{lives}");
+        let history = ask("/api/objects/shop/web?last=86400000");
+        let decisions = history["decisions"].as_array().expect("a list");
+        assert!((50..200).contains(&decisions.len()), "{}", decisions.len());
+        assert_eq!(
+            (&decisions[0]["detail"], &decisions[0]["triggers"][0]["metric"]),
+            (&"minute 0".into(), &"s0".into())
+        );
+        assert_eq!(history["cut"], serde_json::json!(["decisions"]));
     }
 }

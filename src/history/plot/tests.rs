@@ -351,6 +351,32 @@ only the newest are shown of: decisions
     );
 }
 
+/// Regression: what ended before it began, since the wall clock was set back meanwhile, ended the command with a panic.
+#[test]
+fn what_ends_before_it_begins_is_drawn_where_it_begins() {
+    let at = |minute: i64| FROM + minute * 60_000;
+    let mut of_error = trigger(NARROW_ASCII, 75.0, [(0, 1.0)]);
+    of_error.errors.push(ErrorRow {
+        from: at(30),
+        last_at: at(30),
+        until: Some(at(10)),
+        outcome: "timeout".into(),
+        message: String::new(),
+        polls: 1,
+    });
+    of_error.thresholds = vec![Threshold { from: at(40), until: Some(at(20)), threshold: 75.0, activation: 0.0 }];
+    let period = Period {
+        kind: PeriodKind::Paused,
+        from: at(50),
+        until: Some(at(5)),
+        reason: "ScaledObjectPaused".into(),
+        message: "paused".into(),
+    };
+    let drawn = render(&History { triggers: vec![of_error], periods: vec![period], ..nothing() }, NARROW_ASCII);
+    let lane = |name: &str| drawn.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+    assert_eq!((lane("   gaps |").trim(), lane("  state |").trim()), ("x", "="), "{drawn}");
+}
+
 #[test]
 fn numbers_are_short() {
     for (value, expected) in [

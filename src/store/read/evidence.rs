@@ -17,12 +17,21 @@ use crate::store::sql::Sql;
 /// Upper bound on the rows of one list; the reader's time limit usually comes first.
 const ROWS_MAX: usize = 100_000;
 
+/// Upper bound on the bytes of all lists. The page answers two requests at once, and lists grow by doubling, so that this takes
+/// a quarter of a daemon's 256 MiB at most.
+const BYTES_MAX: usize = 16 << 20;
+
+/// Memory of a sample.
+const SAMPLE_BYTES: usize = 32;
+
 /// Everything about one life of an object. Lists are oldest first.
 #[derive(Debug, Default)]
 pub struct Evidence {
     pub group: Option<ApiGroup>,
     pub added_at: i64,
     pub removed_at: Option<i64>,
+    /// There was more than may be read, so that the lists are incomplete and nothing follows from them.
+    pub is_too_much: bool,
     /// The disjoint spans that were read, oldest first. Within a span nothing is left out.
     pub spans: Vec<Range>,
     pub definitions: Vec<DefinitionRow>,
@@ -70,8 +79,9 @@ impl Snapshot<'_> {
         };
         let scale_ins: Vec<i64> = self.all(Sql::ScaleIns, [id, until, SCALE_INS], |row| row.get(0))?;
         spans.extend(scale_ins.into_iter().map(around));
-        let evidence = read(self, id, &apart(spans), until)?;
-        Ok(Some(Evidence { group: ApiGroup::from_name(&name_of_group), added_at, removed_at, ..evidence }))
+        let (evidence, is_enough) = self.within(BYTES_MAX, || read(self, id, &apart(spans), until))?;
+        let group = ApiGroup::from_name(&name_of_group);
+        Ok(Some(Evidence { group, added_at, removed_at, is_too_much: !is_enough, ..evidence }))
     }
 }
 
@@ -99,7 +109,8 @@ fn read(snapshot: &Snapshot<'_>, object: i64, spans: &[Range], until: i64) -> Fo
     let series = snapshot.series(object, whole)?;
     let mut errors = Vec::new();
     for one in &series {
-        errors.extend(snapshot.errors(one.id, whole, ROWS_MAX)?.into_iter().map(|error| (one.id, error)));
+        let lasted = each(spans, |span| snapshot.errors(one.id, span, ROWS_MAX), |error| error.from)?;
+        errors.extend(lasted.into_iter().map(|error| (one.id, error)));
     }
     errors.sort_by_key(|(_, error)| error.from);
     let mut runs = snapshot.runs(until, ROWS_MAX)?;
@@ -140,7 +151,7 @@ fn each<T: PartialEq>(
     Ok(found)
 }
 
-/// Returns all rows within a span and the newest before it, newest first. Unbounded, so that nothing is left out.
+/// Returns all rows within a span and the newest before it, newest first. Of any number, so that nothing is left out.
 fn with_before<T>(span: Range, read: impl Fn(Range, usize) -> Found<Vec<T>>) -> Found<Vec<T>> {
     let mut found = read(span, usize::MAX)?;
     found.extend(read(Range { from: i64::MIN, to: span.from - 1 }, 1)?);
@@ -164,7 +175,11 @@ fn samples(
         let lived = |one: &SeriesRow| one.from <= span.to && one.until.is_none_or(|end| end >= span.from);
         let wanted: HashMap<i64, usize> =
             series.iter().enumerate().filter(|(_, one)| lived(one)).map(|(place, one)| (one.id, place)).collect();
-        snapshot.samples(&wanted, *span, |place, at, value| lists[place].push((at, value.clone())))?;
+        snapshot.samples(&wanted, *span, |place, at, value| {
+            if snapshot.take(SAMPLE_BYTES) {
+                lists[place].push((at, value.clone()));
+            }
+        })?;
     }
     let sorted = series.iter().zip(lists).map(|(one, mut list)| {
         list.sort_by_key(|(at, _)| *at);

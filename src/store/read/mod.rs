@@ -9,8 +9,8 @@ mod snapshot;
 
 pub use evidence::{CHANGE_SETTLES_MS, Evidence};
 pub use row::{
-    ConditionRow, DecisionRow, DefinitionRow, ErrorRow, HpaRow, Life, Listing, LossRow, ObjectRow, Range, ReplicaRow,
-    RunRow, SeriesRow,
+    ConditionRow, DecidedRow, DecisionRow, DefinitionRow, ErrorRow, HpaRow, Life, Listing, LossRow, ObjectRow, Range,
+    ReplicaRow, RunRow, SeriesRow,
 };
 pub use snapshot::Snapshot;
 
@@ -57,7 +57,7 @@ impl Reader {
         self.limited(|connection| {
             // A transaction, since packing moves samples from the head to a block.
             let transaction = connection.unchecked_transaction()?;
-            read(&Snapshot { connection: &transaction })
+            read(&Snapshot::new(&transaction))
         })
     }
 }

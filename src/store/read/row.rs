@@ -1,7 +1,8 @@
 //! The rows of the history, one type for each table that is read.
 
 use rusqlite::Row;
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::Found;
 use crate::scaling::attribution::Attribution;
@@ -94,12 +95,39 @@ pub struct DecisionRow {
     pub detail: String,
     /// `done`, `failed: …`, `shadow`, `nothing to do` or `open`, as in `v_decision`.
     pub outcome: String,
-    /// Contribution of each trigger.
-    pub triggers: serde_json::Value,
+    /// Contribution of each trigger, as it is stored: parsed it takes several times the memory.
+    #[serde(rename = "triggers", serialize_with = "as_json")]
+    pub triggers_json: String,
     #[serde(skip)]
     pub pause: Option<String>,
     #[serde(skip)]
     pub cooldown_until: Option<i64>,
+}
+
+impl DecisionRow {
+    /// Parses the contribution of each trigger; empty if it cannot be read.
+    #[must_use]
+    pub fn triggers(&self) -> Vec<DecidedRow> {
+        serde_json::from_str(&self.triggers_json).unwrap_or_default()
+    }
+}
+
+/// What a decision has of a trigger, as far as it is interpreted.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DecidedRow {
+    pub metric: String,
+    pub value: Option<f64>,
+    pub fallback: bool,
+    /// How a missing number was interpreted, in words.
+    pub absence: Option<String>,
+    #[serde(rename = "absent_since_unix_ms")]
+    pub absent_since: Option<i64>,
+}
+
+/// Writes a text that is JSON as it is.
+fn as_json<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::from_str::<&RawValue>(text).ok().serialize(serializer)
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -186,7 +214,7 @@ pub(super) fn decision_row(row: &Row<'_>) -> Found<DecisionRow> {
             None if from == to => "nothing to do".to_owned(),
             None => "open".to_owned(),
         },
-        triggers: serde_json::from_str(row.get_ref(5)?.as_str()?).unwrap_or_default(),
+        triggers_json: row.get(5)?,
         pause: row.get(6)?,
         cooldown_until: row.get(7)?,
     })

@@ -1,7 +1,9 @@
 //! Reads from one consistent snapshot of the file; every list is bounded.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::Found;
@@ -19,9 +21,42 @@ use crate::store::sql::Sql;
 #[derive(Debug)]
 pub struct Snapshot<'c> {
     pub(super) connection: &'c Connection,
+    /// Bytes that may still be read, see [`Self::within`].
+    room: Cell<usize>,
 }
 
+/// Memory of a value beside its text.
+const VALUE_BYTES: usize = 24;
+
 impl<'c> Snapshot<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Self {
+        Self { connection, room: Cell::new(usize::MAX) }
+    }
+
+    /// Calls `read` with room for about so many bytes of rows and samples, and returns whether they were enough; else lists
+    /// are incomplete.
+    pub fn within<T>(&self, bytes: usize, read: impl FnOnce() -> Found<T>) -> Found<(T, bool)> {
+        let before = self.room.replace(bytes);
+        let found = read();
+        let is_enough = self.room.replace(before) > 0;
+        Ok((found?, is_enough))
+    }
+
+    /// Takes room; returns whether there was enough. Without enough there is none left.
+    pub(super) fn take(&self, bytes: usize) -> bool {
+        let left = self.room.get().saturating_sub(bytes);
+        self.room.set(left);
+        left > 0
+    }
+
+    fn take_row(&self, row: &Row<'_>) -> bool {
+        let values = (0..row.as_ref().column_count()).map(|i| match row.get_ref(i) {
+            Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => VALUE_BYTES + bytes.len(),
+            _ => VALUE_BYTES,
+        });
+        self.take(values.sum())
+    }
+
     /// Returns objects by name, living ones first, and their number without the limit.
     pub fn objects(&self, listing: &Listing<'_>) -> Found<(Vec<ObjectRow>, usize)> {
         let mut statement = self.connection.prepare(Sql::ListObjects.text())?;
@@ -124,7 +159,9 @@ impl<'c> Snapshot<'c> {
     ) -> Found<()> {
         let mut statement = self.connection.prepare(Sql::ChunksBetween.text())?;
         let mut found = statement.query(params![series, range.from, range.to, rolled_until])?;
-        while let Some(row) = found.next()? {
+        while self.room.get() > 0
+            && let Some(row) = found.next()?
+        {
             let is_rolled = row.get(0)?;
             let until = if is_rolled { range.to.min(rolled_until) } else { range.to };
             // A chunk that damage made unreadable is skipped.
@@ -188,7 +225,9 @@ impl<'c> Snapshot<'c> {
     pub fn replicas(&self, object: i64, range: Range, mut report: impl FnMut(ReplicaRow)) -> Found<()> {
         let mut statement = self.connection.prepare(Sql::ReplicasBetween.text())?;
         let mut found = statement.query([object, range.from, range.to])?;
-        while let Some(row) = found.next()? {
+        while let Some(row) = found.next()?
+            && self.take_row(row)
+        {
             report(replica_row(row)?);
         }
         Ok(())
@@ -265,9 +304,17 @@ impl<'c> Snapshot<'c> {
         &self,
         statement: Sql,
         parameters: impl rusqlite::Params,
-        read: impl FnMut(&Row<'_>) -> Found<T>,
+        mut read: impl FnMut(&Row<'_>) -> Found<T>,
     ) -> Found<Vec<T>> {
-        self.connection.prepare(statement.text())?.query_map(parameters, read)?.collect()
+        let mut statement = self.connection.prepare(statement.text())?;
+        let mut rows = statement.query(parameters)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()?
+            && self.take_row(row)
+        {
+            found.push(read(row)?);
+        }
+        Ok(found)
     }
 }
 

@@ -22,6 +22,7 @@ export function explanation(why, history, place) {
       el('div', { class: 'title' }, el('h2', null, 'What moved it'), el('span', { class: 'muted' }, `${why.entries.length + why.older} ${less}`)),
       why.entries.length === 0 ? el('p', { class: 'muted' }, 'Nothing in this time.')
         : el('ol', { class: 'rows', tabindex: why.entries.length > 8 ? 0 : null }, why.entries.toReversed().map((one) => entry(one, place))),
+      why.cut ? el('p', { class: 'muted' }, `There is too much to explain all of it: what was until ${moment(Date.parse(why.cut))} may be missing.`) : null,
       why.older > 0 ? el('p', { class: 'muted' }, `and ${why.older} older ones: zoom in to see them`) : null));
 }
 
