@@ -536,7 +536,7 @@ mod tests {
     /// Writes records as a process does that has just started.
     fn record(connection: &Connection, records: &[Record]) {
         let mut prepared = Prepared::new(connection);
-        let mut recorder = Recorder::load(&mut prepared).expect("load");
+        let mut recorder = Recorder::load(&mut prepared, 0).expect("load");
         for record in records {
             recorder.apply(&mut prepared, record, &mut Vec::new()).expect("apply");
         }

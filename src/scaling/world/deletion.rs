@@ -31,12 +31,11 @@ impl Object {
         if self.spec.is_shadow || !self.spec.finalizers.iter().any(ours) {
             return;
         }
-        if self.spec.restore_to_original
-            && !self.restored
-            && !self.is_target_of_others(work)
-            && !(self.begins_to_restore() && self.restore(work))
-        {
-            return;
+        if self.spec.restore_to_original && !self.restored && !self.is_target_of_others(work) {
+            let is_done = self.begins_to_restore() && self.restore(work);
+            if !is_done {
+                return;
+            }
         }
         let finalizers = self.spec.finalizers.iter().filter(|name| !ours(name)).cloned().collect();
         let resource_version = self.spec.resource_version.clone();
