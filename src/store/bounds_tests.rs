@@ -66,7 +66,7 @@ fn failed(at: i64, name: &str, trigger: u16, message: &str) -> Record {
 }
 
 fn condition(at: i64, kind: ConditionKind) -> Record {
-    let condition = Condition::new(kind, ConditionStatus::True, "r", "m".to_owned());
+    let condition = Condition::new(kind, ConditionStatus::True, "r", format!("m{at}"));
     Record::Condition { at: UnixMillis(at), object: key("web"), condition }
 }
 
