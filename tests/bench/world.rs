@@ -1,7 +1,8 @@
 //! Events per second that the core handles, with all known objects listed, owned and polled.
 //!
 //! `cargo bench --bench world` has 1,000 objects; `HPALITE_BENCH_OBJECTS=10000 cargo bench --bench world` is a full
-//! run. Everything happens in one thread, as in the daemon; the outside world is simulated here.
+//! run. Everything happens in one thread, as in the daemon; the outside world is simulated here. At the end it is done as a
+//! tenant who wants to hold up the others would: all objects have one target and one authentication, or one query.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::collections::VecDeque;
@@ -57,6 +58,75 @@ fn main() {
         }
         1_000
     });
+    crowds(objects);
+}
+
+/// Each event about what all objects share may concern them all.
+fn crowds(objects: usize) {
+    let mut bench = Bench::new();
+    bench.list_objects(0);
+    bench.timed("of one target and one authentication, created one after another", objects, |bench| {
+        bench.apply(target(0));
+        for n in 0..objects {
+            bench.apply(seen(&shared(n, "object-0")));
+            bench.run_for(Duration::from_millis(5), 1.0);
+        }
+        objects
+    });
+    bench.timed("changes of the shared target's replicas and of a label of the authentication", objects, |bench| {
+        for n in 0..100 {
+            bench.apply(target(n));
+            bench.apply(authentication(n));
+            bench.run_for(Duration::from_millis(5), 1.0);
+        }
+        200
+    });
+    let mut bench = Bench::new();
+    bench.list_objects(objects);
+    for n in 0..objects {
+        bench.apply(seen(&shared(n, &name(n))));
+    }
+    bench.run_for(Duration::from_secs(5), 1.0);
+    bench.timed("seconds of equal queries, one a second", objects, |bench| {
+        bench.run_for(Duration::from_secs(20), 1.0);
+        20
+    });
+}
+
+/// An object like the others, but for its target, authentication and query.
+fn shared(n: usize, target: &str) -> String {
+    let mut object: serde_json::Value = serde_json::from_str(&scaled_object(n)).unwrap();
+    object["metadata"]["generation"] = json!(2);
+    object["spec"]["scaleTargetRef"]["name"] = json!(target);
+    object["spec"]["pollingInterval"] = json!(1);
+    let mut trigger = object["spec"]["triggers"][0].take();
+    trigger["metadata"]["query"] = json!("up");
+    trigger["metadata"]["authModes"] = json!("bearer");
+    trigger["authenticationRef"] = json!({ "name": "token" });
+    object["spec"]["triggers"] = vec![trigger; 20].into();
+    object.to_string()
+}
+
+fn seen(object: &str) -> Event {
+    let servers = hpalite::wire::Servers::default();
+    let found = wire::scaled_object::from_slice(ApiGroup::KedaSh, object.as_bytes(), &servers).unwrap();
+    Event::ScaledObject(ApiGroup::KedaSh, WatchEvent::Changed(Box::new(found)))
+}
+
+fn target(n: usize) -> Event {
+    let mut found = wire::workload::from_slice(workload(0).as_bytes()).unwrap();
+    found.replicas = 1 + u32::try_from(n % 2).unwrap();
+    let [deployment, _] = watched_workloads();
+    Event::Workload(deployment, WatchEvent::Changed(found))
+}
+
+fn authentication(n: usize) -> Event {
+    let kind = AuthenticationKind::TriggerAuthentication;
+    let metadata = json!({ "name": "token", "namespace": "bench", "uid": "u", "resourceVersion": format!("{}", 100 + n) });
+    let parameter = json!([{ "parameter": "bearerToken", "name": "token", "key": "token" }]);
+    let found = json!({ "metadata": metadata, "spec": { "secretTargetRef": parameter } });
+    let found = wire::authentication::from_slice(ApiGroup::KedaSh, kind, found.to_string().as_bytes()).unwrap();
+    Event::Authentication(ApiGroup::KedaSh, kind, WatchEvent::Changed(Box::new(found)))
 }
 
 struct Bench {
