@@ -630,6 +630,7 @@ fn log_record(record: &Record) {
         }
         Record::Sample { .. }
         | Record::Action { .. }
+        | Record::Standby { .. }
         | Record::Ready { .. }
         | Record::Hpa { .. }
         | Record::LastActive { .. } => {}

@@ -124,6 +124,10 @@ pub enum Claim {
         noun: &'static str,
     },
     NotStarted,
+    StoodBy {
+        since: i64,
+        at: i64,
+    },
     Stopped {
         since: i64,
         at: i64,
@@ -273,6 +277,11 @@ impl fmt::Display for Claim {
                 write!(f, "its removal: the {noun} is gone since {}", time_text::short(*since, *at))
             }
             Self::NotStarted => f.write_str("the daemon, which had not been started yet"),
+            Self::StoodBy { since, at } => write!(
+                f,
+                "another instance, if there was one, whose history has what it did: this one stood by since {}",
+                time_text::short(*since, *at)
+            ),
             Self::Stopped { since, at } => write!(f, "the daemon, stopped since {}", time_text::short(*since, *at)),
             Self::Invalid { problem, .. } => write!(f, "its definition, which is invalid: {problem}"),
             Self::CheckFailed { since, message, at } => {

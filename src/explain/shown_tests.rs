@@ -25,6 +25,7 @@ fn evidence(kind: &str, metric_type: &str, target: f64, samples: &[(i64, f64)]) 
             started_at: BEGIN,
             stopped_at: None,
             state: "running".to_owned(),
+            stood_by_until: None,
         }],
         series: vec![SeriesRow {
             id: 1,

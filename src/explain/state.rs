@@ -57,6 +57,9 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
         Some(run) => {
             if let Some(since) = run.stopped_at.filter(|stopped| *stopped <= at) {
                 found.push(Held::new("daemon-down", vec![Claim::Stopped { since, at }]).since(since));
+            } else if run.stood_by_until.is_some_and(|until| at < until) {
+                let since = run.started_at;
+                found.push(Held::new("standby", vec![Claim::StoodBy { since, at }]).since(since));
             }
         }
     }
@@ -97,7 +100,9 @@ pub(super) fn held_at(facts: &Facts<'_>, at: i64) -> Vec<Held> {
     let metrics = facts.metrics_at(at, replicas);
     // These already explain why polling stopped. What an HPA shows comes when it changes.
     let is_observed = facts.definition(at).is_some_and(Definition::is_observed);
-    if !is_observed && found.iter().all(|held| !matches!(held.by.as_str(), "daemon-down" | "invalid" | "not-ready")) {
+    if !is_observed
+        && found.iter().all(|held| !matches!(held.by.as_str(), "daemon-down" | "standby" | "invalid" | "not-ready"))
+    {
         silence(facts, &metrics, at, &mut found);
     }
     if replicas > 0 {
@@ -318,6 +323,9 @@ pub(super) fn rest(facts: &Facts<'_>, at: i64) -> String {
     }
 }
 
+/// A start that takes the Lease waits for the one before to let it go, which is no news.
+const STOOD_BY_MS: i64 = 60_000;
+
 /// What an entry is about. Entries of one time are in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
@@ -328,6 +336,7 @@ enum Subject {
     Definition(usize),
     Error(usize),
     Start(usize),
+    Lead(usize),
     Stop(usize),
 }
 
@@ -346,6 +355,11 @@ pub(super) fn entries(facts: &Facts<'_>, since: i64, until: i64) -> (Vec<Entry>,
     let ends = evidence.errors.iter().enumerate().filter_map(|(i, (_, error))| Some((error.until?, Subject::Error(i))));
     subjects.extend(ends);
     subjects.extend(evidence.runs.iter().enumerate().map(|(i, run)| (run.started_at, Subject::Start(i))));
+    let leads = evidence.runs.iter().enumerate().filter_map(|(i, run)| {
+        let led_from = run.stood_by_until.filter(|until| *until >= run.started_at + STOOD_BY_MS)?;
+        Some((led_from, Subject::Lead(i)))
+    });
+    subjects.extend(leads);
     let stops = evidence.runs.iter().enumerate().filter_map(|(i, run)| Some((run.stopped_at?, Subject::Stop(i))));
     subjects.extend(stops);
     subjects.retain(|(at, _)| (since..=until).contains(at));
@@ -376,6 +390,9 @@ pub(super) fn entries(facts: &Facts<'_>, since: i64, until: i64) -> (Vec<Entry>,
                 let is_lost = i.checked_sub(1).is_some_and(|before| evidence.runs[before].state == "lost");
                 let what = if is_lost { "hpalite started, after it was killed or crashed" } else { "hpalite started" };
                 found.push(plain_entry(at, "daemon", what.to_owned()));
+            }
+            Subject::Lead(_) => {
+                found.push(plain_entry(at, "daemon", "hpalite leads, after it stood by".to_owned()));
             }
             Subject::Stop(_) => found.push(plain_entry(at, "daemon", "hpalite stopped".to_owned())),
         }

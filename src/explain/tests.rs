@@ -28,6 +28,7 @@ fn evidence(max: u32, triggers: Value, more: Value) -> Evidence {
             started_at: NOW - 3_600_000,
             stopped_at: None,
             state: "running".to_owned(),
+            stood_by_until: None,
         }],
         ..Evidence::default()
     }
@@ -501,6 +502,7 @@ fn a_change_seen_at_a_start_may_be_older() {
         started_at: NOW - 100_000,
         stopped_at: None,
         state: "running".to_owned(),
+        stood_by_until: None,
     });
     let report = given.now();
     let started = time_text::short(NOW - 100_000, NOW);
@@ -520,13 +522,42 @@ fn a_start_after_a_crash_says_so() {
         [(300, "orderly", Some(NOW - 250_000)), (200, "lost", None), (100, "running", None)]
     {
         let (version, state) = ("0".to_owned(), state.to_owned());
-        given.runs.push(RunRow { version, started_at: NOW - seconds_ago * 1_000, stopped_at, state });
+        given.runs.push(RunRow {
+            version,
+            started_at: NOW - seconds_ago * 1_000,
+            stopped_at,
+            state,
+            stood_by_until: None,
+        });
     }
     let report = explain("shop", "web", &given, Some(NOW - 600_000), NOW);
     let texts: Vec<_> =
         report.entries.iter().filter(|entry| entry.kind == "daemon").map(|entry| entry.text.as_str()).collect();
     let after_a_crash = "hpalite started, after it was killed or crashed";
     assert_eq!(texts, ["hpalite started", "hpalite stopped", "hpalite started", after_a_crash]);
+}
+
+/// Regression: what another instance did was called missing samples, and a scale to zero somebody else's.
+#[test]
+fn the_time_that_a_process_stood_by_is_another_one_s() {
+    let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
+        .with_series(1, "s0-prometheus", &[(-100_000, 5.0), (-1_000, 5.0)])
+        .with_change(-600_000, None, 5, "other");
+    given.runs[0].stood_by_until = Some(NOW - 101_000);
+    let report = explain("shop", "web", &given, Some(NOW - 3_600_000), NOW);
+    let texts: Vec<&str> = report.entries.iter().map(|entry| entry.text.as_str()).collect();
+    let (since, until) = (time_text::short(NOW - 3_600_000, NOW), NOW - 101_000);
+    let stood_by = format!("this one stood by since {since}");
+    assert!(
+        texts.iter().any(|text| text.starts_with("held by another instance, ") && text.ends_with(&stood_by)),
+        "{texts:?}"
+    );
+    let leads = report.entries.iter().find(|entry| entry.text == "hpalite leads, after it stood by");
+    assert_eq!(leads.map(|entry| entry.time), Some(until));
+    let before = explain("shop", "web", &given, None, until - 1);
+    assert!(before.held_by.iter().any(|held| held.by == "standby"), "{before:?}");
+    assert!(before.held_by.iter().all(|held| held.by != "no-samples"), "{before:?}");
+    assert!(report.held_by.iter().all(|held| held.by != "standby"), "{report:?}");
 }
 
 #[test]

@@ -448,6 +448,10 @@ pub struct ObjectReference {
 /// What the history records. Times are those of the core, not of the write to the database.
 #[derive(Clone, Debug)]
 pub enum Record {
+    /// This process stands by, since another instance may hold the Lease; `until` is `None` as long as that lasts.
+    Standby {
+        until: Option<UnixMillis>,
+    },
     /// A version of a definition came into force.
     Definition {
         at: UnixMillis,

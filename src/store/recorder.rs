@@ -203,6 +203,9 @@ impl Recorder {
                 self.define(prepared, *at, object, uid, &spec, triggers)?;
             }
             Record::Removed { at, object } => self.remove(prepared, *at, object)?,
+            Record::Standby { until } => {
+                prepared.execute(Sql::StandBy, [until.map_or(i64::MAX, |until| until.0)])?;
+            }
             Record::Decision { at, object, decision } => {
                 let id = self.grown(prepared, *at, object)?;
                 let detail = decision.detail();

@@ -9,6 +9,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0002_retention.sql"),
     include_str!("../../sql/migrations/0003_ready.sql"),
     include_str!("../../sql/migrations/0004_bounds.sql"),
+    include_str!("../../sql/migrations/0005_standby.sql"),
 ];
 
 /// Dropped and recreated if they changed, at each start.
@@ -193,6 +194,7 @@ statements! {
     // The process and its small state.
     LoseProcessRuns Cold "UPDATE process_run SET state = 'lost' WHERE state = 'running'";
     InsertProcessRun Hot "INSERT INTO process_run (version, started_at_unix_ms, state) VALUES (?1, ?2, 'running')";
+    StandBy Cold "UPDATE process_run SET stood_by_until_unix_ms = ?1 WHERE state = 'running'";
     StopProcessRun Hot "UPDATE process_run SET state = 'orderly', stopped_at_unix_ms = ?2 WHERE id = ?1";
     ReadKv Hot "SELECT value FROM kv WHERE name = ?1";
     WriteKv Hot "INSERT INTO kv (name, value, changed_at_unix_ms) VALUES (?1, ?2, ?3) \
@@ -373,7 +375,7 @@ statements! {
         WHERE object_id = ?1 AND from_unix_ms <= ?3 AND coalesce(until_unix_ms, ?3) >= ?2 ORDER BY from_unix_ms DESC, id DESC LIMIT ?4";
     DefinitionBefore Hot "SELECT generation, from_unix_ms, invalid, spec_json FROM definition \
         WHERE object_id = ?1 AND from_unix_ms < ?2 ORDER BY from_unix_ms DESC, id DESC LIMIT 1";
-    ProcessRuns Cold "SELECT version, started_at_unix_ms, stopped_at_unix_ms, state FROM process_run \
+    ProcessRuns Cold "SELECT version, started_at_unix_ms, stopped_at_unix_ms, state, stood_by_until_unix_ms FROM process_run \
         WHERE started_at_unix_ms <= ?1 ORDER BY id DESC LIMIT ?2";
     ObjectNames Cold "SELECT DISTINCT namespace || '/' || name FROM scaled_object ORDER BY 1";
     // Without a group a ScaledObject comes before an HPA of its name.

@@ -122,7 +122,8 @@ fn target(n: usize) -> Event {
 
 fn authentication(n: usize) -> Event {
     let kind = AuthenticationKind::TriggerAuthentication;
-    let metadata = json!({ "name": "token", "namespace": "bench", "uid": "u", "resourceVersion": format!("{}", 100 + n) });
+    let metadata =
+        json!({ "name": "token", "namespace": "bench", "uid": "u", "resourceVersion": format!("{}", 100 + n) });
     let parameter = json!([{ "parameter": "bearerToken", "name": "token", "key": "token" }]);
     let found = json!({ "metadata": metadata, "spec": { "secretTargetRef": parameter } });
     let found = wire::authentication::from_slice(ApiGroup::KedaSh, kind, found.to_string().as_bytes()).unwrap();

@@ -306,7 +306,13 @@ fn everything() {
             reason: "ScaledObjectPaused".into(),
             message: "paused\nby annotation".into(),
         }],
-        runs: vec![RunRow { version: "0.1.0".into(), started_at: at(2), stopped_at: None, state: "running".into() }],
+        runs: vec![RunRow {
+            version: "0.1.0".into(),
+            started_at: at(2),
+            stopped_at: None,
+            state: "running".into(),
+            stood_by_until: None,
+        }],
         cut: vec!["decisions"],
         ..nothing()
     };

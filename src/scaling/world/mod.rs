@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use super::event::{Command, Event, KubeEvent, ObjectReference, RestoredState, WriteKind};
+use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
 use super::model::{
     ApiGroup, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis,
 };
@@ -140,11 +140,14 @@ impl World {
     /// event.
     pub fn stand_by(&mut self) {
         self.facts.is_standby = true;
+        self.outbox.record(Record::Standby { until: None });
     }
 
     /// Starts everything that was held back.
     fn lead(&mut self, now: UnixMillis) {
-        self.facts.is_standby = false;
+        if std::mem::replace(&mut self.facts.is_standby, false) {
+            self.outbox.record(Record::Standby { until: Some(now) });
+        }
         for object in self.objects.values_mut() {
             // The other instance may have written later activity.
             object.last_active_at = object.last_active_at.max(object.spec.status.last_active_at_most()).min(Some(now));

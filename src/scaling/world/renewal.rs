@@ -16,6 +16,9 @@ impl World {
             self.with(&key, |object, work| object.record_anew(work));
             self.outbox.dirty.insert(key);
         }
+        if self.facts.is_standby {
+            self.outbox.record(Record::Standby { until: None });
+        }
         let now = self.now;
         let hpas: Vec<Record> = self.facts.hpas.values().filter_map(|hpa| self.observation(hpa, now)).collect();
         for observation in hpas {

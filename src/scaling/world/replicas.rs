@@ -89,9 +89,11 @@ impl Object {
         let manager = workload.replicas_manager.clone().or_else(|| is_ours.then(|| "hpalite".to_owned()));
         // After another change, nobody will claim the previous one any more.
         self.attribute_to(Actor::Other, work);
+        // The instance that leads scales to zero, and this one only watches.
+        let is_leader_s = work.facts.is_standby && to == 0;
         let by = match (manager, from, work.facts.hpa_of(self)) {
             (Some(manager), ..) => Some(Attribution::observed(manager)),
-            (None, Some(_), _) if scaled => Some(Attribution::inferred(Actor::Hpalite)),
+            (None, Some(_), _) if scaled || is_leader_s => Some(Attribution::inferred(Actor::Hpalite)),
             (None, None, _) | (None, _, None) => Some(Attribution::inferred(Actor::Other)),
             (None, _, Some(hpa)) if u32::try_from(hpa.desired_replicas) == Ok(to) => {
                 Some(Attribution::inferred(Actor::Hpa))

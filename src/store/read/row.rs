@@ -150,7 +150,7 @@ pub struct DefinitionRow {
     pub spec_json: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RunRow {
     pub version: String,
     #[serde(rename = "from")]
@@ -160,6 +160,9 @@ pub struct RunRow {
     pub stopped_at: Option<i64>,
     /// `running`, `orderly` or `lost`.
     pub state: String,
+    /// Until when another instance decided: `None` if it never stood by, and the largest number while it does.
+    #[serde(skip)]
+    pub stood_by_until: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -296,7 +296,13 @@ impl<'c> Snapshot<'c> {
     /// Returns starts and stops of hpalite until a time, newest first.
     pub fn runs(&self, until: i64, rows_max: usize) -> Found<Vec<RunRow>> {
         self.all(Sql::ProcessRuns, params![until, limit(rows_max)], |row| {
-            Ok(RunRow { version: row.get(0)?, started_at: row.get(1)?, stopped_at: row.get(2)?, state: row.get(3)? })
+            Ok(RunRow {
+                version: row.get(0)?,
+                started_at: row.get(1)?,
+                stopped_at: row.get(2)?,
+                state: row.get(3)?,
+                stood_by_until: row.get(4)?,
+            })
         })
     }
 

@@ -504,6 +504,7 @@ impl Moment<'_> {
             }
             Claim::Window(Window::Unknown) => Ok(()),
             Claim::Stopped { .. }
+            | Claim::StoodBy { .. }
             | Claim::Shadow { .. }
             | Claim::NotStarted
             | Claim::Removed { .. }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::scaling::scales;
 use super::*;
-use crate::scaling::event::Event;
+use crate::scaling::attribution::{Actor, Attribution};
+use crate::scaling::event::{Event, Record};
 use crate::scaling::model::{Status, UnixMillis};
 
 #[test]
@@ -24,6 +25,28 @@ fn a_standby_only_watches_and_acts_at_once_when_it_leads() {
     rig.step(Event::Leading);
     rig.seconds(1);
     assert_eq!((rig.polls.len(), rig.replicas("web")), (1, 1));
+}
+
+/// Regression: the history of the instance that stood by said that somebody else had scaled to zero.
+#[test]
+fn what_the_leader_does_is_not_somebody_else_s_in_the_history_of_a_standby() {
+    let mut rig = shop(2, 5.0, |_| {});
+    rig.seconds(5);
+    rig.is_standby = true;
+    rig.restart(Vec::new());
+    rig.seconds(60);
+    rig.set_replicas("web", 0);
+    rig.seconds(600);
+    let by = rig.records.iter().rev().find_map(|record| match record {
+        Record::Replicas { to: 0, by, .. } => Some(by.clone()),
+        _ => None,
+    });
+    assert_eq!(by.flatten(), Some(Attribution::inferred(Actor::Hpalite)));
+    let stood_by = |record: &Record| matches!(record, Record::Standby { until: None });
+    assert_eq!(rig.records.iter().filter(|record| stood_by(record)).count(), 1);
+    rig.step(Event::Leading);
+    let led_from = |record: &Record| matches!(record, Record::Standby { until: Some(at) } if *at == rig.now);
+    assert!(rig.records.iter().any(led_from));
 }
 
 #[test]
