@@ -161,23 +161,30 @@ impl Book {
     }
 
     /// A domain has half of the threads at most, a slow one a single thread, and all slow ones together half. All names but
-    /// trusted ones leave one thread free, so that neither a slow domain nor ever new ones hold up the others.
+    /// trusted ones leave one thread free, and so do all that never had addresses, since namespaces can be made up, too. So
+    /// neither a slow domain nor ever new ones hold up the others.
     fn may_run(&self, name: &str, now: Instant) -> bool {
         let half = (self.threads / 2).max(1);
         let domain = self.domain(name);
         let own = self.running.iter().filter(|other| self.domain(other) == domain).count();
         let slow = self.running.iter().filter(|other| self.is_slow(self.domain(other), now)).count();
         let others = self.running.iter().filter(|other| !self.is_trusted(other, now)).count();
+        let new = self.running.iter().filter(|other| !self.has_addresses(other)).count();
+        let most = self.threads.saturating_sub(1).max(1);
         own < half
             && (!self.is_slow(domain, now) || (own == 0 && slow < half))
-            && (self.is_trusted(name, now) || others < (self.threads - 1).max(1))
+            && (self.is_trusted(name, now) || others < most)
+            && (self.has_addresses(name) || new < most)
+    }
+
+    fn has_addresses(&self, name: &str) -> bool {
+        self.names.get(name).is_some_and(|entry| entry.known.is_some())
     }
 
     /// Returns whether a quick answer can be expected: the domain is not slow, and the name has addresses, or is that of a
-    /// Service, about which the cluster's own name servers are asked. Domains of neither kind can be made up at will.
+    /// Service, about which the cluster's own name servers are asked.
     fn is_trusted(&self, name: &str, now: Instant) -> bool {
-        let has_addresses = self.names.get(name).is_some_and(|entry| entry.known.is_some());
-        (has_addresses || namespace(name, &self.cluster).is_some()) && !self.is_slow(self.domain(name), now)
+        (self.has_addresses(name) || namespace(name, &self.cluster).is_some()) && !self.is_slow(self.domain(name), now)
     }
 
     /// Returns whether a look-up of the domain took long, or takes long now.
@@ -466,6 +473,19 @@ mod tests {
         }
         book.join("prometheus.monitoring", later + 3 * SECOND);
         assert_eq!(running(&mut book, later + 3 * SECOND), ["prometheus.monitoring"]);
+    }
+
+    /// Regression: Services of namespaces that do not exist had all threads where their look-ups take long.
+    #[test]
+    fn new_services_leave_a_thread_to_what_is_known() {
+        let (mut book, now) = (book(), Instant::now());
+        found(&mut book, "prometheus.monitoring", Ok(addresses(1)), now, Duration::ZERO);
+        for number in 0..20 {
+            book.join(&format!("x.n{number}.svc"), now + FRESH);
+        }
+        assert_eq!(running(&mut book, now + FRESH).len(), 3);
+        book.join("prometheus.monitoring", now + FRESH);
+        assert_eq!(running(&mut book, now + FRESH), ["prometheus.monitoring"]);
     }
 
     #[test]
