@@ -83,6 +83,8 @@ pub struct ObjectRef {
 #[derive(Deserialize)]
 pub(super) struct Page<'a> {
     #[serde(default)]
+    kind: String,
+    #[serde(default)]
     pub(super) metadata: PageMeta,
     // Go writes an empty list as `null`.
     #[serde(borrow, default)]
@@ -99,8 +101,16 @@ pub(super) struct PageMeta {
 
 impl<'a> Page<'a> {
     pub(super) fn decode(body: &'a [u8]) -> Result<Self, Error> {
-        serde_json::from_slice(body)
-            .map_err(|source| Error::Decode { what: "a page of a list", source: Box::new(source) })
+        let error = |source| Error::Decode { what: "a page of a list", source };
+        let page: Self = serde_json::from_slice(body).map_err(|source| error(Box::new(source)))?;
+        let is_last = page.metadata.continue_token.is_empty();
+        // What a proxy answers in the API server's place may be JSON, too, and would say that all objects are gone.
+        if !page.kind.ends_with("List") || (is_last && page.metadata.resource_version.is_empty()) {
+            let text =
+                format!("it is no list: kind {:?}, resourceVersion {:?}", page.kind, page.metadata.resource_version);
+            return Err(error(text.into()));
+        }
+        Ok(page)
     }
 
     pub(super) fn items<T: DeserializeOwned>(&self) -> impl Iterator<Item = Result<T, UnreadableObject>> + '_ {
@@ -430,7 +440,8 @@ mod tests {
 
     #[test]
     fn a_bad_item_leaves_its_neighbours_alone() {
-        let body = br#"{"kind":"ThingList","metadata":{"resourceVersion":"9","continue":"c"},"items":[
+        let body =
+            br#"{"kind":"ThingList","metadata":{"resourceVersion":"9","continue":"c"},"items":[
             {"metadata":{"name":"a","namespace":"n","resourceVersion":"1"},"size":1,"x":{"y":[]}},
             {"metadata":{"name":"b","namespace":"n","resourceVersion":"2"},"size":"big"},
             {"metadata":7},
@@ -445,8 +456,23 @@ mod tests {
         assert_eq!(items[2].as_ref().expect_err("bad").name, "");
         assert_eq!(items[3].as_ref().expect("good").size, 3);
         assert_eq!(page.metadata.continue_token, "c");
-        assert_eq!(Page::decode(br#"{"items":null}"#).expect("a page").items::<Thing>().count(), 0);
-        assert!(Page::decode(b"<html>").is_err());
+        let empty = br#"{"kind":"List","metadata":{"resourceVersion":"1"},"items":null}"#;
+        assert_eq!(Page::decode(empty).expect("a page").items::<Thing>().count(), 0);
+    }
+
+    /// Regression: what a proxy answered in the API server's place was an empty list, and all objects were gone.
+    #[test]
+    fn what_is_no_list_is_an_error() {
+        for body in [
+            "<html>",
+            "{}",
+            r#"{"message":"maintenance"}"#,
+            r#"{"kind":"Status","status":"Success","metadata":{"resourceVersion":"1"}}"#,
+            r#"{"kind":"ThingList","items":[]}"#,
+            r#"{"kind":"ThingList","metadata":{},"items":[]}"#,
+        ] {
+            assert!(Page::decode(body.as_bytes()).is_err(), "{body}");
+        }
     }
 
     #[test]
