@@ -23,9 +23,12 @@ pub(crate) struct AgeClock {
 }
 
 impl AgeClock {
-    /// Believes the wall clock's time.
-    pub(crate) fn new(wall_unix_ms: i64, now: Instant) -> Self {
-        Self { begun: now, believed_ms: wall_unix_ms, ahead: None }
+    /// Believes the wall clock's time, unless it is far ahead of `newest`, the time of the newest row: at the start of a
+    /// machine a clock is wrong most often.
+    pub(crate) fn new(wall_unix_ms: i64, newest: Option<i64>, now: Instant) -> Self {
+        let mut clock = Self { begun: now, believed_ms: newest.unwrap_or(wall_unix_ms), ahead: None };
+        clock.at(wall_unix_ms, now);
+        clock
     }
 
     /// Returns the time, in milliseconds since 1970, which is never later than the wall clock's.
@@ -57,6 +60,24 @@ mod tests {
     const HOUR: i64 = 3_600_000;
     const START: i64 = 1_767_225_600_000;
 
+    /// Regression: a process that started while the clock was months ahead believed it, and the history expired.
+    #[test]
+    fn at_a_start_the_newest_row_counts_against_a_clock_that_is_ahead() {
+        let begun = clock::now();
+        let ahead = START + 1_440 * HOUR;
+        let mut clock = AgeClock::new(ahead, Some(START), begun);
+        assert_eq!(clock.at(ahead, begun), START);
+        let minute = begun + Duration::from_secs(60);
+        assert_eq!(clock.at(START + 120_000, minute), START + 120_000, "it was set right");
+        // After a long pause the clock is right, which shows in that it stays.
+        let mut clock = AgeClock::new(ahead, Some(START), begun);
+        let later = begun + Duration::from_hours(6);
+        assert_eq!(clock.at(ahead + 6 * HOUR, later), ahead + 6 * HOUR);
+        assert_eq!(AgeClock::new(ahead, None, begun).at(ahead, begun), ahead);
+        let mut behind = AgeClock::new(START, Some(ahead), begun);
+        assert_eq!(behind.at(START, begun), START);
+    }
+
     #[test]
     fn a_step_forward_counts_once_it_has_lasted() {
         let begun = clock::now();
@@ -68,7 +89,7 @@ mod tests {
             &[(1, 2_000, 0), (6, 3_000, 0), (7, 3_000, 0), (12, 3_000, 3_000)],
             &[(1, 1, 1), (2, 2, 2), (3, -50, -50), (4, 0, -50), (10, 0, 0)],
         ] {
-            let mut clock = AgeClock::new(START, begun);
+            let mut clock = AgeClock::new(START, None, begun);
             for (hours, ahead, believed) in steps {
                 let now = begun + Duration::from_hours(u64::try_from(*hours).expect("hours"));
                 let at = START + hours * HOUR;

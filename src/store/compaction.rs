@@ -83,9 +83,10 @@ impl Compaction {
     pub(crate) fn load(prepared: &mut Prepared<'_>, retention: Retention) -> Result<Self, rusqlite::Error> {
         let (head_rows, head_oldest_unix_ms) =
             prepared.get(Sql::HeadStats)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let newest: Option<i64> = prepared.get(Sql::NewestRow)?.query_row([], |row| row.get(0))?;
         Ok(Self {
             retention,
-            age: AgeClock::new(clock::now_unix_ms(), clock::now()),
+            age: AgeClock::new(clock::now_unix_ms(), newest, clock::now()),
             head_rows,
             head_oldest_unix_ms,
             expire_next_unix_ms: 0,
