@@ -214,3 +214,18 @@ fn no_samples_are_read_of_a_number_that_has_no_place() {
     assert!(point[0].0 <= SERIES_MAX, "{point:?}");
     assert!(matches!(point[0].1.value, SampleValue::Outcome(_)));
 }
+
+/// Regression: each slice that makes room in a full file read all errors twice.
+#[test]
+fn the_time_span_of_what_may_be_deleted_is_found_by_indexes() {
+    let connection = migrated();
+    for statement in [Sql::OldestHistory, Sql::NewestHistory] {
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", statement.text())).expect("is prepared");
+        let lines = plan.query_map([], |row| row.get::<_, String>(3)).expect("a plan");
+        let lines: Vec<String> = lines.map(|line| line.expect("text")).collect();
+        for table in ["error_period", "definition"] {
+            let of_table: Vec<&String> = lines.iter().filter(|line| line.contains(&format!(" {table}"))).collect();
+            assert!(!of_table.is_empty() && of_table.iter().all(|line| line.contains("INDEX")), "{lines:?}");
+        }
+    }
+}

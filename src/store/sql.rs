@@ -302,14 +302,14 @@ statements! {
         UNION ALL SELECT (SELECT x.at_unix_ms FROM hpa_observation x WHERE ", superseded!("hpa_observation"), " ORDER BY x.at_unix_ms LIMIT 1) \
         UNION ALL SELECT (SELECT x.at_unix_ms FROM condition_change x WHERE ", superseded!("condition_change", " AND n.kind = x.kind"),
         " ORDER BY x.at_unix_ms LIMIT 1) \
-        UNION ALL SELECT (SELECT min(from_unix_ms) FROM loss) UNION ALL SELECT (SELECT min(until_unix_ms) FROM error_period) \
+        UNION ALL SELECT (SELECT min(from_unix_ms) FROM loss) UNION ALL SELECT (SELECT min(until_unix_ms) FROM error_period WHERE until_unix_ms IS NOT NULL) \
         UNION ALL SELECT (SELECT min(started_at_unix_ms) FROM process_run WHERE state <> 'running') \
-        UNION ALL SELECT (SELECT min(until_unix_ms) FROM definition))");
+        UNION ALL SELECT (SELECT min(until_unix_ms) FROM definition WHERE until_unix_ms IS NOT NULL))");
     NewestHistory Cold "SELECT max(at) FROM (SELECT (SELECT max(at_unix_ms) FROM action) AS at UNION ALL SELECT (SELECT max(at_unix_ms) FROM decision) \
         UNION ALL SELECT (SELECT max(at_unix_ms) FROM replica_change) UNION ALL SELECT (SELECT max(at_unix_ms) FROM hpa_observation) \
         UNION ALL SELECT (SELECT max(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT max(from_unix_ms) FROM loss) \
-        UNION ALL SELECT (SELECT max(until_unix_ms) FROM error_period) UNION ALL SELECT (SELECT max(started_at_unix_ms) FROM process_run) \
-        UNION ALL SELECT (SELECT max(until_unix_ms) FROM definition))";
+        UNION ALL SELECT (SELECT max(until_unix_ms) FROM error_period WHERE until_unix_ms IS NOT NULL) UNION ALL SELECT (SELECT max(started_at_unix_ms) FROM process_run) \
+        UNION ALL SELECT (SELECT max(until_unix_ms) FROM definition WHERE until_unix_ms IS NOT NULL))";
 
     // Masking what an earlier version stored: ?1 and ?2 bound the ids, ?3 the number of rows.
     MaskNext Cold "SELECT name, after_id, last_id FROM unmasked LIMIT 1";
