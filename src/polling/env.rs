@@ -142,6 +142,8 @@ impl Variables {
     fn expand(&self, text: &str) -> Result<String, String> {
         let mut out = String::new();
         let mut rest = text;
+        // Without one that follows, a reference has no end, and looking for it again and again would take minutes.
+        let last = text.rfind(')').unwrap_or_default();
         while let Some(at) = rest.find('$') {
             out.push_str(&rest[..at]);
             let after = &rest[at + 1..];
@@ -150,7 +152,8 @@ impl Variables {
                 rest = after;
                 continue;
             }
-            let name = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+            let may_end = text.len() - after.len() < last;
+            let name = after.strip_prefix('(').filter(|_| may_end).and_then(|inner| inner.split_once(')'));
             match name {
                 Some((name, after)) => {
                     match self.values.get(name) {
@@ -270,6 +273,14 @@ mod tests {
         large.env_from.pop();
         large.env.push(key("D", DataKind::Secret, "s", "K", false));
         assert_eq!(found(&large).unwrap_err(), "its environment variables have more than 1024 KiB");
+    }
+
+    /// Regression: at each of half a million beginnings of a reference its end was looked for in all that follows.
+    #[test]
+    fn references_without_an_end_are_read_once() {
+        let text = "$(".repeat(BYTES_MAX / 2);
+        let variables = Variables { values: BTreeMap::new(), left: BYTES_MAX };
+        assert_eq!(variables.expand(&text).as_deref(), Ok(text.as_str()));
     }
 
     #[test]
