@@ -172,7 +172,7 @@ fn both(seen: WatchEvent<SeenHpa>) -> (Option<Event>, Event) {
             (Some(object), Deleted { namespace, name, uid })
         }
         Unreadable(object) => (Some(Unreadable(object.clone())), Unreadable(object)),
-        ListFailed { error, is_denied } => (None, ListFailed { error, is_denied }),
+        ListFailed { error, is_denied, is_absent } => (None, ListFailed { error, is_denied, is_absent }),
     };
     (object.map(|seen| Event::ScaledObject(ApiGroup::Autoscaling, seen)), Event::Hpa(hpa))
 }

@@ -349,8 +349,8 @@ impl<S> Task<S> {
         if matches!(&halt, Halt::Stop | Halt::Pause(Duration::ZERO)) {
             return halt;
         }
-        let is_denied = error.is_forbidden();
-        match self.give(WatchEvent::ListFailed { error: error.to_string(), is_denied }) {
+        let (is_denied, is_absent) = (error.is_forbidden(), error.is_not_found() && self.settings.optional);
+        match self.give(WatchEvent::ListFailed { error: error.to_string(), is_denied, is_absent }) {
             Ok(()) => halt,
             Err(stop) => stop,
         }

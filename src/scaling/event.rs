@@ -43,6 +43,8 @@ pub enum WatchEvent<T> {
         error: String,
         /// The API server forbids it.
         is_denied: bool,
+        /// The API server has no such resource, which may be installed later.
+        is_absent: bool,
     },
 }
 
@@ -65,7 +67,7 @@ impl<T> WatchEvent<T> {
             Self::ListEnd { scope } => WatchEvent::ListEnd { scope },
             Self::Deleted { namespace, name, uid } => WatchEvent::Deleted { namespace, name, uid },
             Self::Unreadable(object) => WatchEvent::Unreadable(object),
-            Self::ListFailed { error, is_denied } => WatchEvent::ListFailed { error, is_denied },
+            Self::ListFailed { error, is_denied, is_absent } => WatchEvent::ListFailed { error, is_denied, is_absent },
         }
     }
 }

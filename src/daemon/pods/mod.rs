@@ -231,7 +231,7 @@ impl Counter {
                 warn!(namespace, name, error; "pod cannot be read, ignored");
                 return;
             }
-            WatchEvent::ListFailed { error, is_denied } => {
+            WatchEvent::ListFailed { error, is_denied, .. } => {
                 let fix =
                     if is_denied { " (grant list and watch on pods to the service account, see k8s/base)" } else { "" };
                 let class = if is_denied { ErrorClass::Authentication } else { ErrorClass::Connect };

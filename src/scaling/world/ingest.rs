@@ -72,12 +72,21 @@ impl World {
             return;
         };
         match seen {
-            WatchEvent::ListStart { scope } => list.start(scope),
+            WatchEvent::ListStart { scope } => {
+                self.facts.absent.remove(&group);
+                list.start(scope);
+            }
             WatchEvent::Listed(spec) | WatchEvent::Changed(spec) => {
                 list.listed(&spec.key.namespace, &spec.key.name);
                 self.object_seen(*spec, now);
             }
             WatchEvent::Unreadable(object) => list.unreadable(&object),
+            WatchEvent::ListFailed { is_absent: true, .. } => {
+                // Nobody has to wait for what it would say.
+                if self.facts.absent.insert(group) {
+                    self.mark_all();
+                }
+            }
             WatchEvent::ListFailed { .. } => {}
             WatchEvent::Deleted { namespace, name, .. } => {
                 self.object_gone(&ObjectKey::new(group, &namespace, &name), now)

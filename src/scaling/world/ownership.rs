@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::lists::ListTracker;
 use super::work::{Facts, Objects, Work};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, OwnerRef, is_controlled_by};
 use crate::scaling::model::{ApiGroup, ObjectKey};
@@ -103,12 +102,12 @@ impl Object {
     /// The HPA of the target names a ScaledObject of the other API group as its owner, and whether that lives is not
     /// known, since its group has not been listed yet.
     pub(super) fn awaits_owner(&self, work: &Work<'_>) -> bool {
-        let is_listed = |owner: &OwnerRef| {
+        let is_awaited = |owner: &OwnerRef| {
             let group = owner.api_version.split_once('/').and_then(|(group, _)| ApiGroup::from_name(group));
-            group.and_then(|group| work.facts.lists.objects.get(&group)).is_none_or(ListTracker::is_complete)
+            let group = group.filter(|group| owner.is_scaled_object() && !work.facts.absent.contains(group));
+            group.and_then(|group| work.facts.lists.objects.get(&group)).is_some_and(|list| !list.is_complete())
         };
-        !self.spec.is_only_watched()
-            && self.other_hpas(work).filter_map(|hpa| hpa.controller.as_ref()).any(|owner| !is_listed(owner))
+        !self.spec.is_only_watched() && self.other_hpas(work).filter_map(|hpa| hpa.controller.as_ref()).any(is_awaited)
     }
 
     /// An HPA that scales the target for somebody else than a ScaledObject.

@@ -171,6 +171,8 @@ pub(super) struct Facts {
     /// The pauses of Namespaces by their names; of Namespaces without one nothing is kept.
     pub(super) pauses: BTreeMap<String, Pause>,
     pub(super) lists: Lists,
+    /// API groups that the API server does not have.
+    pub(super) absent: BTreeSet<ApiGroup>,
     /// Another instance may hold the lease: facts are taken in, but nothing follows from them.
     pub(super) is_standby: bool,
 }
@@ -186,6 +188,7 @@ impl Facts {
             authentications: BTreeMap::new(),
             pauses: BTreeMap::new(),
             lists: Lists::new(namespaces),
+            absent: BTreeSet::new(),
             is_standby: false,
         }
     }

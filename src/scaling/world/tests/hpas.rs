@@ -252,6 +252,21 @@ fn an_owner_of_the_other_api_keeps_its_target_although_it_is_listed_later() {
     rig.unlisted = None;
     rig.list(0);
     rig.seconds(60);
+    // Of a group that is not installed nobody waits for a list.
+    let mut stray = foreign("stray", "web");
+    stray.controller = Some(crate::scaling::hpa::OwnerRef {
+        api_version: "keda.k8s.io/v1alpha1".to_owned(),
+        kind: "ScaledObject".to_owned(),
+        name: "gone".to_owned(),
+        uid: "uid-gone".to_owned(),
+    });
+    let mut alone = shop_among(2, 500.0, |_| {}, |cluster| cluster.put_hpa(stray));
+    alone.unlisted = Some(ApiGroup::KedaK8sIo);
+    alone.restart(Vec::new());
+    let absent = WatchEvent::ListFailed { error: "not found".to_owned(), is_denied: false, is_absent: true };
+    alone.step(Event::ScaledObject(ApiGroup::KedaK8sIo, absent));
+    alone.seconds(60);
+    assert!(alone.has_hpa("keda-hpa-shop"));
     assert!(rig.has_hpa("keda-hpa-shop") && !rig.has_hpa("keda-hpa-old"));
     assert_eq!(status(&rig), refused);
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");

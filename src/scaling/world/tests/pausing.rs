@@ -290,7 +290,9 @@ fn without_the_right_to_see_namespaces_everything_else_goes_on() {
     let mut rig = shop(3, 500.0, |_| {});
     rig.world = World::new(settings());
     rig.world.apply(Event::Restored(Vec::new()), rig.now);
-    let denied = || Event::Namespace(WatchEvent::ListFailed { error: "forbidden".to_owned(), is_denied: true });
+    let denied = || {
+        Event::Namespace(WatchEvent::ListFailed { error: "forbidden".to_owned(), is_denied: true, is_absent: false })
+    };
     // An API server that starts denies everything for a moment.
     rig.step(denied());
     for kind in 0..4 {
