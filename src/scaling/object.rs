@@ -54,6 +54,8 @@ pub(super) struct Object {
     pub(super) composite: Option<Composite>,
     /// When the formula was evaluated last.
     pub(super) composed_at: UnixMillis,
+    /// Answers wait for the next evaluation of the formula.
+    pub(super) concludes_later: bool,
     /// What the status reports about failing triggers.
     pub(super) troubles: Troubles,
     pub(super) verdict: Verdict,
@@ -278,6 +280,7 @@ impl Object {
             triggers: Vec::new(),
             composite: None,
             composed_at: UnixMillis::default(),
+            concludes_later: false,
             troubles: Troubles::default(),
             verdict: Verdict::Pending,
             polled_generation: None,

@@ -230,15 +230,16 @@ impl World {
             return;
         };
         let shown = |spec: Option<&ScaledObject>| -> BTreeSet<Asked> {
-            spec.map(|spec| spec.asked.iter().map(Asked::as_read).collect()).unwrap_or_default()
+            // One that is not served contradicts nobody.
+            let valid = spec.filter(|spec| spec.definition.is_ok());
+            valid.map(|spec| spec.asked.iter().map(Asked::as_read).collect()).unwrap_or_default()
         };
         let (old, new) = (shown(old), shown(new));
         let me = (created_at, key.clone());
         for asked in old.union(&new) {
             let place = (Arc::clone(&key.namespace), asked.clone());
             let others = self.objects.by_asked.get(&place).iter().filter(|one| **one != me);
-            let is_valid = |key: &ObjectKey| self.objects.get(key).is_some_and(|object| object.spec.definition.is_ok());
-            if others.clone().find(|(_, key)| is_valid(key)).is_some_and(|first| me < *first) {
+            if others.clone().next().is_some_and(|first| me < *first) {
                 self.outbox.dirty.extend(others.map(|(_, key)| key.clone()));
             }
             match new.contains(asked) {

@@ -42,8 +42,9 @@ impl Object {
         };
         for trigger in &definition.triggers {
             if matches!(&trigger.source, Source::Pods(counted) if counted == selection) {
-                self.receive_answer(trigger.index, answer, work.now, Duration::ZERO, work);
+                self.take_answer(trigger.index, answer, work.now, Duration::ZERO, work);
             }
         }
+        self.answers_taken(work);
     }
 }

@@ -188,26 +188,40 @@ impl Object {
     /// Draws the conclusions from answers that were taken in, once from all of them.
     pub(super) fn answers_taken(&mut self, work: &mut Work<'_>) {
         match self.poll_cycle {
-            Some(_) => self.poll_cycle_progressed(work),
+            Some(_) => {
+                self.poll_cycle_progressed(work);
+                self.compose_meanwhile(work);
+            }
             // Between poll cycles a new value is decided on at once. One that is under way will do so at its end.
-            None => self.conclude(work),
+            None if self.may_compose(work) => self.conclude(work),
+            None => self.concludes_later = true,
         }
-        self.compose_meanwhile(work);
         self.publish(work);
     }
 
+    /// Whether the formula may be evaluated again, if there is one. It may take longer than all else about an answer, and
+    /// there may be a hundred answers.
+    fn may_compose(&self, work: &mut Work<'_>) -> bool {
+        let has_formula = self.polled_definition.as_ref().is_some_and(|definition| definition.modifiers.is_some());
+        let next = self.composed_at.plus(COMPOSE_EVERY);
+        let may = !has_formula || work.now >= next;
+        if !may {
+            work.outbox.wake(&self.spec.key, next);
+        }
+        may
+    }
+
     /// Evaluates the formula during a poll cycle, which may be long: the formula's result is as old as the oldest of its
-    /// values. A formula may take longer than all else about an answer, and there may be a hundred answers.
+    /// values. Between poll cycles concludes from answers that came too soon after others.
     pub(super) fn compose_meanwhile(&mut self, work: &mut Work<'_>) {
         let has_formula = self.polled_definition.as_ref().is_some_and(|definition| definition.modifiers.is_some());
-        if self.poll_cycle.is_none() || !has_formula {
+        if !has_formula || (self.poll_cycle.is_none() && !self.concludes_later) || !self.may_compose(work) {
             return;
         }
-        let next = self.composed_at.plus(COMPOSE_EVERY);
-        if work.now < next {
-            work.outbox.wake(&self.spec.key, next);
-        } else {
+        if self.poll_cycle.is_some() {
             self.compose(work);
+        } else {
+            self.conclude(work);
         }
     }
 
@@ -321,6 +335,7 @@ impl Object {
 
     /// Draws the conclusions once no answer is outstanding.
     pub(super) fn conclude(&mut self, work: &mut Work<'_>) {
+        self.concludes_later = false;
         let is_good = self.verdict == Verdict::Good;
         // An object that is not good decides as soon as it is, since its next poll cycle may be far away.
         self.redecide |= !is_good;

@@ -166,8 +166,8 @@ impl Object {
         let me = (self.spec.created_at, self.spec.key.clone());
         for (position, asked) in self.spec.asked.iter().enumerate() {
             let asking = work.others.by_asked.get(&(Arc::clone(&self.spec.key.namespace), asked.as_read()));
-            let older = asking.iter().take_while(|one| **one < me).filter_map(|(_, key)| work.others.get(key));
-            let first = older.map(|object| &object.spec).find(|spec| spec.definition.is_ok());
+            let oldest = asking.first().filter(|one| **one < me).and_then(|(_, key)| work.others.get(key));
+            let first = oldest.map(|object| &object.spec);
             if let Some(Contradiction { message, fix }) =
                 first.and_then(|first| self.spec.contradiction(position, first))
             {

@@ -51,6 +51,36 @@ fn a_count_is_acted_on_without_waiting_for_a_poll_cycle() {
     assert!(rig.records.iter().filter(|record| matches!(record, Record::Sample { .. })).count() > samples);
 }
 
+/// Regression: the formula was evaluated for each of the triggers whose pods one change counted anew, and each time.
+#[test]
+fn a_formula_is_evaluated_once_a_second_however_often_pods_change() {
+    let mut rig = shop(1, 0.0, |d| {
+        d.triggers = vec![counting(0, "worker"), counting(1, "worker"), counting(2, "other")];
+        testing::put_formula(d, "a + b + c");
+    });
+    rig.pods.insert(selection("worker"), Ok(1));
+    rig.pods.insert(selection("other"), Ok(0));
+    rig.seconds(5);
+    rig.clear();
+    let results = |rig: &Rig| -> Vec<f64> {
+        let of_formula = rig.records.iter().filter_map(|record| match record {
+            Record::Sample { trigger: crate::scaling::composite::INDEX, answer: Answer::Value(value), .. } => {
+                Some(*value)
+            }
+            _ => None,
+        });
+        of_formula.collect()
+    };
+    for count in [2, 3, 4] {
+        counted(&mut rig, "worker", Ok(count));
+        counted(&mut rig, "other", Ok(count));
+        rig.run(100);
+    }
+    assert_eq!(results(&rig), [4.0]);
+    rig.seconds(1);
+    assert_eq!(results(&rig), [4.0, 12.0]);
+}
+
 #[test]
 fn unreadable_pods_are_an_error_that_holds() {
     let mut rig = shop(2, 0.0, |d| d.triggers = vec![counting(0, "worker")]);
