@@ -440,8 +440,7 @@ mod tests {
 
     #[test]
     fn a_bad_item_leaves_its_neighbours_alone() {
-        let body =
-            br#"{"kind":"ThingList","metadata":{"resourceVersion":"9","continue":"c"},"items":[
+        let body = br#"{"kind":"ThingList","metadata":{"resourceVersion":"9","continue":"c"},"items":[
             {"metadata":{"name":"a","namespace":"n","resourceVersion":"1"},"size":1,"x":{"y":[]}},
             {"metadata":{"name":"b","namespace":"n","resourceVersion":"2"},"size":"big"},
             {"metadata":7},
