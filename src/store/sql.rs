@@ -308,7 +308,7 @@ statements! {
     NewestHistory Cold "SELECT max(at) FROM (SELECT (SELECT max(at_unix_ms) FROM action) AS at UNION ALL SELECT (SELECT max(at_unix_ms) FROM decision) \
         UNION ALL SELECT (SELECT max(at_unix_ms) FROM replica_change) UNION ALL SELECT (SELECT max(at_unix_ms) FROM hpa_observation) \
         UNION ALL SELECT (SELECT max(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT max(from_unix_ms) FROM loss) \
-        UNION ALL SELECT (SELECT max(until_unix_ms) FROM error_period WHERE until_unix_ms IS NOT NULL) UNION ALL SELECT (SELECT max(started_at_unix_ms) FROM process_run) \
+        UNION ALL SELECT (SELECT max(until_unix_ms) FROM error_period WHERE until_unix_ms IS NOT NULL) UNION ALL SELECT (SELECT max(started_at_unix_ms) FROM process_run WHERE state <> 'running') \
         UNION ALL SELECT (SELECT max(until_unix_ms) FROM definition WHERE until_unix_ms IS NOT NULL))";
 
     // Masking what an earlier version stored: ?1 and ?2 bound the ids, ?3 the number of rows.
