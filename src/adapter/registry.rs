@@ -45,6 +45,17 @@ pub(super) struct Given {
     pub(super) error: Option<String>,
 }
 
+impl Given {
+    /// Returns its series, where their resources are now; those of a resource that is gone are gone with it.
+    fn kept(&self, place: impl Fn(usize) -> Option<usize>) -> Series {
+        let kept = |(series, resource): &(Arc<str>, Option<usize>)| match resource {
+            Some(at) => Some((Arc::clone(series), Some(place(*at)?))),
+            None => Some((Arc::clone(series), None)),
+        };
+        self.series.iter().filter_map(kept).collect()
+    }
+}
+
 /// Lists names: of labels, or of metrics that a selector matches.
 pub(super) trait Lister {
     /// # Errors
@@ -64,6 +75,8 @@ impl Registry {
         before: &Self,
         lister: &mut dyn Lister,
     ) -> Self {
+        let places = before.resources.places_in(&resources);
+        let place = |at: usize| places.get(at).copied().flatten();
         let custom = rules.custom.iter().map(|rule| (rule, false));
         let external = rules.external.iter().map(|rule| (rule, true));
         let given = custom.chain(external).map(|(rule, is_external)| {
@@ -72,8 +85,8 @@ impl Registry {
                 Ok(series) => (series, None),
                 Err(error) => {
                     let same = |given: &&Given| Arc::ptr_eq(&given.rule, rule);
-                    let old = before.given.iter().find(same).filter(|_| Arc::ptr_eq(&before.resources, &resources));
-                    (old.map(|given| given.series.clone()).unwrap_or_default(), Some(error))
+                    let old = before.given.iter().find(same).map(|given| given.kept(place));
+                    (old.unwrap_or_default(), Some(error))
                 }
             };
             Given { rule: Arc::clone(rule), series, error }
@@ -336,6 +349,25 @@ externalRules:
         let other = adapter::parse(RULES).unwrap().rules;
         let third = list(&other, &second, &resources, &mut fake);
         assert!(third.of_object("deployments", "apps", "queue").is_none());
+    }
+
+    /// Regression: what a rule had was lost if its list failed just when the cluster had another kind.
+    #[test]
+    fn a_rule_that_fails_keeps_what_it_had_though_the_kinds_of_the_cluster_change() {
+        let rules = adapter::parse(RULES).unwrap().rules;
+        let mut fake = Fake::of(&[("queue", &["namespace", "app"])]);
+        let first = list(&rules, &Registry::default(), &resources(), &mut fake);
+        let mut down = Fake { fails_on: "queue", ..Fake::of(&[]) };
+        // Other kinds come before it, and one is gone.
+        let changed = Arc::new(Resources::of(&[
+            ("", "v1", "secrets", "secret", "Secret", true),
+            ("", "v1", "pods", "pod", "Pod", true),
+            ("apps", "v2", "deployments", "deployment", "Deployment", true),
+        ]));
+        let second = list(&rules, &first, &changed, &mut down);
+        let (kind, entry) = second.of_object("deployments", "apps", "queue").unwrap();
+        assert_eq!((kind.kind.as_str(), kind.version.as_str(), &*entry.series), ("Deployment", "v2", "queue"));
+        assert_eq!(second.objects_len(), 1, "that of namespaces is gone");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::wire::adapter::{self, Reading};
 
 /// The kubelet updates the files of a ConfigMap within about a minute; reading one costs little.
 const LOOK_AT_FILE: Duration = Duration::from_secs(2);
-/// After a list that failed, of a Prometheus that starts for example.
+/// After a list that failed, of a Prometheus that starts for example, or of a group of the API whose server is away.
 const AGAIN_AFTER: Duration = Duration::from_secs(15);
 /// Time limit of one list of names, which nobody waits for.
 const LIST_WITHIN: Duration = Duration::from_secs(30);
@@ -54,6 +54,8 @@ struct Follower {
     reading: Option<Reading>,
     resources: Option<Arc<Resources>>,
     due: Option<Instant>,
+    /// When series are listed again though the resources stay the same.
+    series_due: Option<Instant>,
     /// What was logged as a problem.
     logged: Vec<String>,
 }
@@ -87,7 +89,7 @@ impl Follower {
                 let (file, problems) = (adapter.settings.config.display(), reading.problems.len());
                 info!(file:%, custom, external, problems; "rules of prometheus-adapter read");
                 self.reading = Some(reading);
-                self.due = None;
+                (self.due, self.series_due) = (None, None);
             }
             Err(error) => {
                 let file = adapter.settings.config.display();
@@ -99,14 +101,25 @@ impl Follower {
 
     fn list(&mut self, adapter: &Adapter) {
         let Some(reading) = &self.reading else { return };
-        match Resources::read(&adapter.client) {
-            // The same ones stay, since metrics are kept by their place among them.
-            Ok(found) if self.resources.as_deref() == Some(&found) => {}
-            Ok(found) => self.resources = Some(Arc::new(found)),
-            Err(error) => warn!(error:% = error; "resources of the cluster are not known, for rules"),
+        let known = self.resources.clone().unwrap_or_default();
+        let mut problems = Vec::new();
+        match Resources::read(&adapter.client, &known) {
+            Ok((found, silent)) => {
+                let problem = |group| format!("{group} does not say what its resources are; those known before hold");
+                problems.extend(silent.into_iter().map(problem));
+                if self.resources.is_none() || *known != found {
+                    (self.resources, self.series_due) = (Some(Arc::new(found)), None);
+                }
+            }
+            Err(error) => problems.push(format!("resources of the cluster are not known: {error}")),
         }
-        let Some(resources) = self.resources.clone() else {
-            self.due = Some(Instant::now() + AGAIN_AFTER);
+        let soon = Instant::now() + AGAIN_AFTER.min(adapter.settings.relist_interval);
+        let is_whole = problems.is_empty();
+        // A group whose server stays away must not make Prometheus list everything four times a minute.
+        let are_listed = self.series_due.is_some_and(|due| Instant::now() < due);
+        let Some(resources) = self.resources.clone().filter(|_| !are_listed) else {
+            problems.into_iter().for_each(|problem| self.log_once(problem));
+            self.due = if is_whole { self.series_due } else { Some(soon) };
             return;
         };
         let mut lister = Names {
@@ -117,16 +130,17 @@ impl Follower {
         };
         let before = adapter.registry();
         let registry = Registry::list(&reading.rules, reading.problems.len(), resources, &before, &mut lister);
-        let errors: Vec<String> = registry.errors().map(|(rule, error)| format!("{rule}: {error}")).collect();
-        let again = if errors.is_empty() { adapter.settings.relist_interval } else { AGAIN_AFTER };
-        self.due = Some(Instant::now() + again.min(adapter.settings.relist_interval));
+        problems.extend(registry.errors().map(|(rule, error)| format!("series of {rule}: {error}")));
+        let are_listed = registry.failing() == 0;
+        self.series_due = Some(if are_listed { Instant::now() + adapter.settings.relist_interval } else { soon });
+        self.due = if is_whole { self.series_due } else { Some(soon) };
         if (before.objects_len(), before.external_len()) != (registry.objects_len(), registry.external_len()) {
             let (objects, external) = (registry.objects_len(), registry.external_len());
             info!(objects, external; "metrics of rules listed");
         }
         *adapter.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
-        self.logged.retain(|text| errors.contains(text));
-        errors.into_iter().for_each(|error| self.log_once(format!("series of {error}")));
+        self.logged.retain(|text| problems.contains(text));
+        problems.into_iter().for_each(|problem| self.log_once(problem));
     }
 
     /// Logs a lasting problem once.
@@ -196,5 +210,82 @@ impl Lister for Names<'_> {
 
     fn metrics(&mut self, selector: &str) -> Result<Arc<[String]>, String> {
         self.ask("label/__name__/values", selector)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::config::AdapterSettings;
+    use crate::kube::fake;
+    use crate::outbound::names::{self, Names as OutboundNames};
+    use crate::polling::proxy::ProxySettings;
+    use crate::polling::tls::Roots;
+    use crate::polling::transport::{Transport, TransportConfig};
+
+    const RELIST: Duration = Duration::from_mins(10);
+
+    fn adapter(answer: impl FnMut(&str, &[u8]) -> (u16, String) + Send + 'static) -> Adapter {
+        let transport = TransportConfig {
+            roots: Roots::load(None, &[]),
+            proxy: ProxySettings::from_variables(|_| None),
+            default_timeout: RELIST,
+            user_agent: "hpalite/test".to_owned(),
+            names: Arc::new(OutboundNames::new(names::THREADS)),
+            rules: Arc::default(),
+            tls_min: Default::default(),
+            keep_alive: true,
+            poll_threads: 1,
+        };
+        Adapter {
+            settings: AdapterSettings {
+                config: "rules.yaml".into(),
+                server: "http://prometheus.example.org".to_owned(),
+                relist_interval: RELIST,
+                max_age: RELIST,
+                query_timeout: RELIST,
+            },
+            client: fake::client(answer),
+            transport: Arc::new(Transport::new(transport).unwrap()),
+            turns: None,
+            registry: Default::default(),
+            reads: Default::default(),
+        }
+    }
+
+    /// Regression: one unanswered request made a group's kinds unknown, and with them its objects' metrics, until the next
+    /// list ten minutes later.
+    #[test]
+    fn a_group_that_does_not_answer_keeps_its_kinds_and_is_asked_again_soon() {
+        let ingresses = Arc::new(Mutex::new(200));
+        let code = Arc::clone(&ingresses);
+        let adapter = adapter(move |path, _| match path {
+            "GET /apis" => {
+                let group = r#"{"name":"networking.k8s.io","preferredVersion":{"version":"v1"}}"#;
+                (200, format!(r#"{{"groups":[{group}]}}"#))
+            }
+            "GET /api/v1" => (200, r#"{"resources":[{"name":"pods","namespaced":true,"kind":"Pod"}]}"#.to_owned()),
+            "GET /apis/networking.k8s.io/v1" => {
+                let list = r#"{"resources":[{"name":"ingresses","namespaced":true,"kind":"Ingress"}]}"#;
+                (*code.lock().unwrap(), list.to_owned())
+            }
+            path => panic!("{path}"),
+        });
+        let mut follower = Follower { reading: Some(Reading::default()), ..Follower::default() };
+        let mut look = |answer| {
+            *ingresses.lock().unwrap() = answer;
+            follower.list(&adapter);
+            let in_time = |due: Option<Instant>, time| due.unwrap() <= Instant::now() + time;
+            let is_known = follower.resources.as_ref().unwrap().find("ingress", "").is_some();
+            let series_soon = in_time(follower.series_due, AGAIN_AFTER);
+            (is_known, in_time(follower.due, AGAIN_AFTER), series_soon)
+        };
+        assert_eq!(look(503), (false, true, false), "nothing was known before");
+        assert_eq!(look(200), (true, false, false));
+        assert_eq!(look(503), (true, true, false), "the series need not be listed again");
+        assert_eq!(look(200), (true, false, false));
+        assert_eq!(look(404), (false, false, false), "the group is gone");
     }
 }

@@ -91,24 +91,31 @@ struct Described {
 }
 
 impl Resources {
-    /// Reads the preferred version of each group. A group that does not answer is left out: its server may be away.
+    /// Reads the preferred version of each group. A group that does not answer keeps what it had in `before`, since its
+    /// server may only be away, and is named in the second list.
     ///
     /// # Errors
     /// If the groups themselves cannot be read.
-    pub(super) fn read(client: &Client) -> Result<Self, Error> {
+    pub(super) fn read(client: &Client, before: &Self) -> Result<(Self, Vec<String>), Error> {
         let groups: Groups = client.json(&Request::get_path("/apis"))?;
         let named = groups.groups.into_iter().map(|group| (group.name, group.preferred.version));
         let named = named.filter(|(group, _)| !METRICS.contains(&group.as_str())).take(GROUPS_MAX);
-        let mut all = Vec::new();
+        let (mut all, mut silent) = (Vec::new(), Vec::new());
         for (group, version) in std::iter::once((String::new(), "v1".to_owned())).chain(named) {
             let path = Resource::group_version_path(&group, &version)?;
             match client.json::<List>(&Request::get_path(path)) {
                 Ok(list) => all.extend(described(&group, &version, list)),
                 Err(error) if group.is_empty() => return Err(error),
-                Err(error) => log::debug!(group, error:% = error; "resources of a group are not known"),
+                // It went after the groups were listed.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => {
+                    log::debug!(group, error:% = error; "a group does not say what its resources are");
+                    all.extend(before.0.iter().filter(|known| known.group == group).cloned());
+                    silent.push(group);
+                }
             }
         }
-        Ok(Self(all))
+        Ok((Self(all), silent))
     }
 
     /// Finds a resource by its plural or singular name, and its group, whole, in part, or none.
@@ -118,6 +125,12 @@ impl Resources {
         // A whole group goes before one that only begins with it.
         let exact = self.0.iter().position(|found| is(found) && found.group == group && !group.is_empty());
         exact.or_else(|| self.0.iter().position(is))
+    }
+
+    /// Returns where each of these resources is in `now`, which may have other ones before it; `None` if it is gone.
+    pub(super) fn places_in(&self, now: &Self) -> Vec<Option<usize>> {
+        let place = |old: &ApiResource| now.0.iter().position(|new| new.named() == old.named());
+        self.0.iter().map(place).collect()
     }
 
     pub(super) fn get(&self, at: usize) -> Option<&ApiResource> {

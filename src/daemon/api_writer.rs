@@ -90,7 +90,8 @@ struct Activity {
 impl Activity {
     fn job_ended(&self) {
         self.quiet_since.store(millis(clock::since_boot()), Ordering::Relaxed);
-        self.jobs.fetch_sub(1, Ordering::Relaxed);
+        // Whoever sees that it ended sees its outcome, too.
+        self.jobs.fetch_sub(1, Ordering::Release);
     }
 
     /// Returns how long the next Event waits if the previous request took `took`. An isolated Event is sent at once.
@@ -156,10 +157,10 @@ impl ApiWriter {
         self.writer.activity.jobs.fetch_add(1, Ordering::Relaxed);
         let (writer, inbox) = (Arc::clone(&self.writer), self.inbox.clone());
         self.workers.run(Box::new(move || {
-            let event = writer.carry_out(job);
-            writer.activity.job_ended();
             // Nobody receives it once the daemon has ended.
-            let _ = inbox.send(event);
+            let _ = inbox.send(writer.carry_out(job));
+            // Last, so that every outcome can be received once no job is left.
+            writer.activity.job_ended();
         }));
     }
 
@@ -182,9 +183,9 @@ impl ApiWriter {
         self.events = None;
     }
 
-    /// Returns whether every write has ended; meaningful after [`Self::close`].
+    /// Returns whether every write has ended and its outcome is in the inbox; meaningful after [`Self::close`].
     pub(super) fn have_written(&self) -> bool {
-        self.writer.activity.jobs.load(Ordering::Relaxed) == 0
+        self.writer.activity.jobs.load(Ordering::Acquire) == 0
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -756,6 +757,25 @@ mod tests {
         let gvkr = crate::scaling::world::watched_workloads()[0].clone();
         let target = ScaleTarget { gvkr: Arc::new(gvkr), name: "web".to_owned() };
         writer.scale("shop", &target, 0, 1).map(drop).map_err(|error| error.kind)
+    }
+
+    /// Regression: a write counted as ended before its outcome was in the inbox, so that an end just then lost it.
+    #[test]
+    fn a_write_has_ended_once_its_outcome_can_be_received() {
+        let client = crate::kube::fake::client(|_, _| (404, String::new()));
+        let (inbox, events) = std::sync::mpsc::sync_channel(1);
+        let writer = ApiWriter::start(&client, &Arc::new(Fence::default()), None, &inbox).unwrap();
+        let object = ObjectKey::new(crate::scaling::model::ApiGroup::KedaSh, "shop", "web");
+        let kind = WriteKind::DeleteHpa { name: "web".to_owned(), uid: "u".to_owned() };
+        for id in 0..10_000 {
+            // The fence is closed, so that nothing is sent.
+            let write = Box::new(Write { id, object: object.clone(), kind: kind.clone() });
+            writer.take(Job::Write { write, decided: None });
+            while !writer.have_written() {
+                std::hint::spin_loop();
+            }
+            assert!(matches!(events.try_recv(), Ok(Event::Written(done)) if done.id == id), "write {id}");
+        }
     }
 
     #[test]

@@ -563,12 +563,7 @@ impl Daemon {
         self.writer.close();
         self.lease.finish();
         let until = Instant::now() + DRAIN_WRITES;
-        while !self.writer.is_finished() && Instant::now() < until {
-            // The threads still report their outcomes here, and those belong in the history.
-            if let Ok(event) = events.recv_timeout(Duration::from_millis(20)) {
-                self.take(event);
-            }
-        }
+        take_last(&mut self, events, until, |daemon| daemon.writer.is_finished(), Self::take);
         let last = self.world.final_commands();
         self.carry_out(last);
         self.hand_over_records();
@@ -583,6 +578,24 @@ impl Daemon {
         std::mem::forget((self.api, self.http, self.ui));
         info!(drained, polls_ended, history_complete = stopped.complete, lost = stopped.lost_total; "stopped");
     }
+}
+
+/// Takes events until the threads that write have ended, or until then, and what is queued afterwards: those threads still
+/// report their outcomes here, which belong in the history.
+fn take_last<S>(
+    state: &mut S,
+    events: &Receiver<Event>,
+    until: Instant,
+    are_finished: impl Fn(&S) -> bool,
+    take: impl Fn(&mut S, Event),
+) {
+    while !are_finished(state) && Instant::now() < until {
+        if let Ok(event) = events.recv_timeout(LOOK_FOR_END) {
+            take(state, event);
+        }
+    }
+    // Others may go on reporting, so that the queue need not become empty.
+    events.try_iter().take(INBOX).for_each(|event| take(state, event));
 }
 
 /// Logs changes only; an unchanging daemon is silent.
@@ -641,6 +654,27 @@ fn log_record(record: &Record) {
 mod tests {
     use super::*;
     use crate::config::UiAddress;
+
+    /// Regression: the outcomes of writes that had just ended were left in the inbox, and were not in the history.
+    #[test]
+    fn what_is_queued_when_the_last_write_has_ended_is_taken() {
+        let (inbox, events) = sync_channel(INBOX);
+        for _ in 0..3 {
+            inbox.send(Event::Tick).expect("there is room");
+        }
+        let until = Instant::now() + Duration::from_secs(60);
+        let mut taken = 0;
+        take_last(&mut taken, &events, until, |_| true, |taken, _| *taken += 1);
+        assert_eq!(taken, 3);
+        // An event that leads to the next one must not keep the process from its end.
+        inbox.send(Event::Tick).expect("there is room");
+        let again = |taken: &mut usize, event| {
+            *taken += 1;
+            inbox.send(event).expect("there is room");
+        };
+        take_last(&mut taken, &events, until, |_| true, again);
+        assert_eq!(taken, 3 + INBOX);
+    }
 
     #[test]
     fn only_a_page_that_was_asked_for_must_have_its_port() {

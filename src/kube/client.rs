@@ -56,6 +56,10 @@ const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Error bodies are read only for their message.
 const ERROR_BODY_BYTES_MAX: u64 = 64 * 1024;
 
+/// The status has arrived by then. A watch has no time limit for the whole, so that a body that comes byte by byte would
+/// hold its thread for hours.
+const ERROR_BODY_WITHIN: Duration = Duration::from_secs(5);
+
 /// If the server asks for a longer pause than this, the error is returned, so that the caller can do something else
 /// meanwhile. A watch, which has nothing else to do, asks again after this time.
 pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
@@ -372,10 +376,21 @@ fn refuse_errors(response: Response<Body>) -> Result<Response<Body>, Error> {
         .map(Duration::from_secs);
     let code = status.as_u16();
     // The status alone is an answer: if the body is cut off, only its message is lost.
-    let mut body = Vec::new();
     let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
-    let _ = reader.take(ERROR_BODY_BYTES_MAX).read_to_end(&mut body);
+    let body = read_until(reader.take(ERROR_BODY_BYTES_MAX), now() + ERROR_BODY_WITHIN);
     Err(Status::parse(code, retry_after, &body).into())
+}
+
+/// Returns what arrives until then, or until the end. A read that waits then ends by the request's own limits.
+fn read_until(mut reader: impl Read, until: Instant) -> Vec<u8> {
+    let (mut body, mut part) = (Vec::new(), [0; 4096]);
+    while now() < until {
+        match reader.read(&mut part) {
+            Ok(0) | Err(_) => break,
+            Ok(amount) => body.extend_from_slice(&part[..amount]),
+        }
+    }
+    body
 }
 
 fn read_body(response: Response<Body>, limit: u64) -> Result<Vec<u8>, Error> {
@@ -535,6 +550,17 @@ mod tests {
         for (error, tries, expected) in table {
             assert_eq!(wait_before_retry(&error, tries), expected, "{error} {tries}");
         }
+    }
+
+    /// Regression: a proxy that sent the body of an error byte by byte held a watch's thread for hours.
+    #[test]
+    fn a_body_of_an_error_that_does_not_end_is_cut_off() {
+        // The time is over before the first byte.
+        let mut body = io::repeat(b'.').take(3);
+        assert_eq!(read_until(&mut body, now()), b"");
+        assert_eq!(body.limit(), 3, "the rest is not waited for");
+        let later = now() + Duration::from_secs(60);
+        assert_eq!(read_until(&b"no such watch"[..], later), b"no such watch");
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod credential_plugin;
 pub mod discovery;
 pub mod election;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod kubeconfig;
 pub mod request;
 pub(crate) mod resources;

@@ -12,13 +12,17 @@ use serde_json::{Value, json};
 
 use super::{Failure, Migration, Plan};
 use crate::clock::wall_millis;
-use crate::kube::untyped::{condition, text};
-use crate::kube::{Kubeconfig, Resource};
+use crate::kube::untyped::{condition, items, text};
+use crate::kube::{Error, Kubeconfig, Request, Resource};
 use crate::rights::{self, Right};
 use crate::scaling::model::{ApiGroup, Pause, UnixMillis};
 use crate::wire::scaled_object::annotations::{self, PAUSED, PAUSED_REASON, PAUSED_REPLICAS, PAUSED_UNTIL};
 
 const NAMESPACES: Resource = Resource::new("", "v1", "namespaces", false);
+
+fn scaled_objects(group: ApiGroup) -> Resource {
+    Resource::new(group.name(), "v1alpha1", "scaledobjects", true)
+}
 
 /// What is frozen or thawed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +136,14 @@ impl Migration<'_> {
                 self.annotate(&subject, &patch)?;
             }
             if subject.resource == NAMESPACES {
-                self.say_what_follows(text(&subject.object, "/metadata/name"), now)?;
+                match self.say_what_follows(text(&subject.object, "/metadata/name"), now) {
+                    // The pause is written, and this only describes it.
+                    Err(Failure::Stopped(problems)) => {
+                        let problems = problems.join("; ");
+                        self.say(&format!("warning: for which objects that holds could not be read: {problems}"))?;
+                    }
+                    said => said?,
+                }
             }
         }
         Ok(problems)
@@ -209,13 +220,9 @@ impl Migration<'_> {
     fn objects(&self, namespace: &str, name: Option<&str>) -> Result<Vec<Subject>, Failure> {
         let mut found = Vec::new();
         for group in ApiGroup::ALL {
-            let resource = Resource::new(group.name(), "v1alpha1", "scaledobjects", true);
-            for object in self.list(&resource, Some(namespace), None)? {
-                let is_called = text(&object, "/metadata/name");
-                if name.is_none_or(|name| name == is_called) {
-                    let title = format!("ScaledObject {namespace}/{is_called}");
-                    found.push(Subject { resource: resource.clone(), object, title });
-                }
+            for object in self.of_group(group, Some(namespace), name)? {
+                let title = format!("ScaledObject {namespace}/{}", text(&object, "/metadata/name"));
+                found.push(Subject { resource: scaled_objects(group), object, title });
             }
         }
         match name {
@@ -226,6 +233,31 @@ impl Migration<'_> {
         }
     }
 
+    /// The ScaledObjects of a group, or the one of a name.
+    fn of_group(&self, group: ApiGroup, namespace: Option<&str>, name: Option<&str>) -> Result<Vec<Value>, Error> {
+        let resource = scaled_objects(group);
+        let found = match name {
+            Some(name) => self.get(&resource, namespace, name).map(|found| match found {
+                Value::Null => Vec::new(),
+                found => vec![found],
+            }),
+            None => self.list(&resource, namespace, None),
+        };
+        match found {
+            // The API server refuses who has no rights on a group before it looks whether there is one.
+            Err(error) if error.is_forbidden() && self.serves(group.name()).is_ok_and(|serves| !serves) => {
+                Ok(Vec::new())
+            }
+            found => found,
+        }
+    }
+
+    /// Whether the cluster has a group, as everybody may ask.
+    fn serves(&self, group: &str) -> Result<bool, Error> {
+        let groups: Value = self.client.json(&Request::get_path("/apis"))?;
+        Ok(items(&groups, "/groups").iter().any(|found| found["name"] == group))
+    }
+
     fn namespaces(&self, scope: &Scope) -> Result<Vec<Subject>, Failure> {
         if let Scope::Namespace(name) = scope {
             let found = self.get(&NAMESPACES, None, name)?;
@@ -234,8 +266,7 @@ impl Migration<'_> {
         }
         let mut used = BTreeSet::new();
         for group in ApiGroup::ALL {
-            let resource = Resource::new(group.name(), "v1alpha1", "scaledobjects", true);
-            let objects = self.list(&resource, None, None)?;
+            let objects = self.of_group(group, None, None)?;
             used.extend(objects.iter().map(|object| text(object, "/metadata/namespace").to_owned()));
         }
         let all = self.list(&NAMESPACES, None, None)?.into_iter();
@@ -257,5 +288,103 @@ impl Migration<'_> {
             )])),
             Err(error) => self.say(&format!("warning: whether hpalite sees Namespaces could not be asked: {error}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::kube::fake;
+
+    const WEB: &str = "/apis/keda.sh/v1alpha1/namespaces/shop/scaledobjects/web";
+
+    /// Freezes or thaws in a cluster without `keda.k8s.io`, with rights on `keda.sh` alone; on single objects only if
+    /// `lists` is false. Returns what came of it, what was printed, and what was written.
+    fn run(scope: &Scope, freezes: bool, lists: bool) -> (Result<Vec<String>, Failure>, String, Vec<String>) {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let writes = Arc::clone(&written);
+        let annotations = json!({ PAUSED_REASON: "INC-7" });
+        let annotations = if freezes { json!({}) } else { annotations };
+        let web = json!({ "metadata": { "namespace": "shop", "name": "web", "annotations": annotations } });
+        let shop = json!({ "metadata": { "name": "shop", "annotations": annotations } });
+        let client = fake::client(move |line, _| {
+            let listed =
+                ["/apis/keda.sh/v1alpha1/namespaces/shop/scaledobjects", "/apis/keda.sh/v1alpha1/scaledobjects"];
+            let (method, path) = line.split_once(' ').unwrap();
+            if method == "PATCH" {
+                writes.lock().unwrap().push(path.to_owned());
+            }
+            let found = match path {
+                "/apis" => json!({ "groups": [{ "name": "keda.sh" }] }),
+                "/api/v1/namespaces" => json!({ "items": [shop] }),
+                "/api/v1/namespaces/shop" => shop.clone(),
+                WEB => web.clone(),
+                path if lists && listed.contains(&path) => json!({ "items": [web] }),
+                path if method == "POST" && path.ends_with("/subjectaccessreviews") => {
+                    json!({ "status": { "allowed": true } })
+                }
+                _ => return (403, json!({ "kind": "Status", "code": 403, "reason": "Forbidden" }).to_string()),
+            };
+            (if method == "POST" { 201 } else { 200 }, found.to_string())
+        });
+        let plan = Plan {
+            service: ("hpalite".to_owned(), "hpalite".to_owned()),
+            apiservice: String::new(),
+            timeout: Duration::ZERO,
+            dry_run: false,
+        };
+        let mut out = Vec::new();
+        let mut migration = Migration { client, plan: &plan, out: &mut out };
+        let until = End::After(Duration::from_mins(1));
+        let freeze = Freeze { replicas: None, until, reason: "INC-7".to_owned() };
+        let ended = if freezes { migration.freeze(scope, &freeze) } else { migration.thaw(scope) };
+        let written = written.lock().unwrap().clone();
+        (ended, String::from_utf8(out).unwrap(), written)
+    }
+
+    /// Regression: the API server refuses a group that is not there, too, to who has no rights on it, so that a Namespace was
+    /// paused and the command failed nevertheless.
+    #[test]
+    fn rights_on_keda_sh_are_enough_where_there_is_no_other_group() {
+        let namespace = "/api/v1/namespaces/shop".to_owned();
+        let object = Scope::Object { namespace: "shop".to_owned(), name: "web".to_owned() };
+        for (scope, freezes, writes) in [
+            (Scope::All, true, vec![namespace.clone()]),
+            (Scope::Namespace("shop".to_owned()), true, vec![namespace.clone()]),
+            (object.clone(), true, vec![WEB.to_owned()]),
+            (Scope::All, false, vec![namespace.clone(), WEB.to_owned()]),
+            (object, false, vec![WEB.to_owned()]),
+        ] {
+            let (ended, printed, written) = run(&scope, freezes, true);
+            assert!(matches!(&ended, Ok(problems) if problems.is_empty()), "{scope:?} {ended:?}");
+            assert_eq!(written, writes, "{scope:?} {printed}");
+            assert!(!printed.contains("warning: for"), "{printed}");
+        }
+    }
+
+    /// Regression: all objects of the namespace were listed to find one.
+    #[test]
+    fn one_object_is_frozen_with_rights_on_it_alone() {
+        let object = Scope::Object { namespace: "shop".to_owned(), name: "web".to_owned() };
+        let (ended, printed, written) = run(&object, true, false);
+        assert!(ended.is_ok(), "{ended:?} {printed}");
+        assert_eq!(written, [WEB]);
+        let other = Scope::Object { namespace: "shop".to_owned(), name: "other".to_owned() };
+        let (ended, _, written) = run(&other, true, false);
+        assert!(ended.is_err() && written.is_empty(), "{ended:?}");
+    }
+
+    /// Regression: the command failed after it had paused the Namespace, when only its objects could not be listed.
+    #[test]
+    fn a_pause_that_is_written_is_a_success_though_its_objects_cannot_be_listed() {
+        let (ended, printed, written) = run(&Scope::Namespace("shop".to_owned()), true, false);
+        assert!(matches!(&ended, Ok(problems) if problems.is_empty()), "{ended:?}");
+        assert_eq!(written, ["/api/v1/namespaces/shop"]);
+        assert!(
+            printed.contains("warning: for which objects that holds could not be read: the API server: "),
+            "{printed}"
+        );
     }
 }

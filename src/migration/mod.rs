@@ -3,6 +3,8 @@
 //! All act with the rights of whoever calls them, print each step in a line before it is made, and make none in a dry
 //! run. They do what has to be done in an order; applying and deleting manifests stays with kubectl and Helm.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod freeze;
 mod readable;
 mod takeover;
