@@ -74,13 +74,13 @@
 //! | thread | owns | waits for |
 //! |---|---|---|
 //! | `decide` (main) | the world | its inbox, or the world's next deadline |
-//! | `watch-<kind>` | one stream each | the API server, the inbox |
+//! | `watch-<kind>` | one stream each | the API server, the permit to read a large body, the inbox |
 //! | `poll` | connections to metric servers, all requests in flight | their sockets, the inbox |
-//! | `poll-<n>` (while needed) | parts of polls that block | the API server, `poll`, queues, databases, pods, who gives tokens, the permit to parse a large body |
+//! | `poll-<n>` (while needed) | parts of polls that block | the API server, `poll`, queues, databases, pods, who gives tokens, the permits to read and parse a large body |
 //! | `proxy-<n>` (while needed) | the request it sends | a proxy |
 //! | `name-<n>` | the name it looks up | name servers |
 //! | `pods` | the index of counted pods | their watches, the inbox |
-//! | `write-<n>` (while needed) | the write it carries out | the API server, the inbox |
+//! | `write-<n>` (while needed) | the write it carries out | the API server, the permit to read a large body, the inbox |
 //! | `adapter` (with rules of prometheus-adapter) | the list of their metrics | the API server, Prometheus |
 //! | `forward` (with other adapters to ask) | the lists of their metrics | those adapters |
 //! | `events` | nothing | the API server |
@@ -146,6 +146,7 @@ pub mod logfmt;
 pub mod metrics_api;
 pub mod migration;
 pub mod outbound;
+mod permit;
 pub mod plugin;
 #[cfg(target_os = "linux")]
 pub mod polling;

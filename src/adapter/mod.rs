@@ -16,6 +16,7 @@ mod relist;
 mod resources;
 mod turns;
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -219,15 +220,19 @@ impl Adapter {
         let selector = Some(selector).filter(|selector| !selector.is_empty());
         let options = ListOptions { label_selector: selector, resource_version: Some("0"), ..ListOptions::default() };
         let namespace_of = Some(namespace).filter(|namespace| !namespace.is_empty());
-        let request = Resource::from(kind).list(namespace_of, &options).map_err(|error| failed(&error.into()))?;
-        let found: ObjectList =
-            self.client.json_within(&request.of_metadata(), LIST_WITHIN).map_err(|error| failed(&error))?;
-        let items = found.items.unwrap_or_default();
-        if items.len() > OBJECTS_MAX {
-            let message = format!("the selector matches {} {}, more than {OBJECTS_MAX}", items.len(), kind.plural);
+        let resource = Resource::from(kind);
+        let request = |options: &ListOptions<'_>| Ok(resource.list(namespace_of, options)?.of_metadata());
+        let mut names = Vec::new();
+        let listed = self.client.list(&options, request, Some(Instant::now() + LIST_WITHIN), |object: Object| {
+            names.push(object.metadata.name);
+            if names.len() > OBJECTS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        listed.map_err(|error| failed(&error))?;
+        if names.len() > OBJECTS_MAX {
+            let message = format!("the selector matches more than {OBJECTS_MAX} {}", kind.plural);
             return Err(Reply::Failed(message));
         }
-        Ok(items.into_iter().map(|object| object.metadata.name).collect())
+        Ok(names)
     }
 
     /// Writes the counters of `/metrics`.
@@ -273,13 +278,6 @@ fn is_name(text: &str) -> bool {
 fn matchers(selector: &str) -> Result<Vec<Matcher>, Reply> {
     let selector = Selector::parse(selector).map_err(|error| Reply::Failed(error.to_string()))?;
     Matcher::of(&selector).map_err(|error| Reply::Failed(format!("the selector of the metric: {error}")))
-}
-
-#[derive(Deserialize)]
-struct ObjectList {
-    /// Null in an empty list of metadata.
-    #[serde(default)]
-    items: Option<Vec<Object>>,
 }
 
 #[derive(Deserialize)]

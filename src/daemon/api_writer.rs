@@ -4,6 +4,7 @@
 //! against the other writer. Every write passes the fence: it is sent only while this instance holds the Lease, and is
 //! abandoned before another instance can acquire it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
@@ -481,24 +482,23 @@ impl Writer {
     }
 
     fn count_ready_pods(&self, namespace: &str, selector: &str) -> Result<u32, Error> {
+        let options = ListOptions {
+            label_selector: Some(selector),
+            // Served from the API server's cache where possible: a count may be a moment old.
+            resource_version: Some("0"),
+            ..ListOptions::default()
+        };
         let mut ready = 0u32;
-        let mut token: Option<String> = None;
-        loop {
-            let options = ListOptions {
-                limit: 500,
-                label_selector: Some(selector),
-                continue_token: token.as_deref(),
-                // Served from the API server's cache where possible: a count may be a moment old.
-                resource_version: token.is_none().then_some("0"),
-                ..ListOptions::default()
-            };
-            let page: PodPage = self.client.json(&PODS.list(Some(namespace), &options)?)?;
-            ready += u32::try_from(page.items.iter().filter(|pod| pod.is_ready()).count()).unwrap_or(u32::MAX);
-            match page.metadata.continue_token {
-                next if next.is_empty() => return Ok(ready),
-                next => token = Some(next),
-            }
-        }
+        self.client.list(
+            &options,
+            |options| PODS.list(Some(namespace), options),
+            None,
+            |pod: Pod| {
+                ready += u32::from(pod.is_ready());
+                ControlFlow::Continue(())
+            },
+        )?;
+        Ok(ready)
     }
 }
 
@@ -630,20 +630,6 @@ struct VersionedMeta {
 struct Named {
     #[serde(default)]
     items: Option<Vec<Box<RawValue>>>,
-}
-
-#[derive(Deserialize)]
-struct PodPage {
-    #[serde(default)]
-    metadata: PodPageMeta,
-    #[serde(default)]
-    items: Vec<Pod>,
-}
-
-#[derive(Default, Deserialize)]
-struct PodPageMeta {
-    #[serde(default, rename = "continue")]
-    continue_token: String,
 }
 
 #[derive(Deserialize)]

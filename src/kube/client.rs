@@ -26,6 +26,7 @@ use super::request::{Method, Request, Verb};
 use crate::outbound::connect::{Direct, Guard};
 use crate::outbound::names::Names;
 use crate::outbound::tls::TlsConnector;
+use crate::permit::{Permit, Semaphore};
 use crate::scaling::model::UnixMillis;
 use crate::wire::time::parse_http_date;
 
@@ -50,8 +51,19 @@ const IDLE_CONNECTIONS_MAX: usize = 16;
 /// identity providers reach 8 KB.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// 500 objects of 128 KB each. The watcher asks for smaller pages if one is larger.
-const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// An object has 1.5 MiB at most, and a few times that as JSON: see `LINE_BYTES_MAX`. Of a list whose page is larger,
+/// smaller pages are asked for.
+pub(super) const BODY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// For persons' commands, which list all objects of a kind at once.
+const COMMAND_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Bodies up to this size need no permit: some 30 threads that read at the same time take 30 MiB at most.
+const LARGE_BYTES: usize = 1024 * 1024;
+
+/// Larger bodies are read by two threads at a time, so that one that is delivered slowly does not stop all others: 16 MiB,
+/// and what is decoded of them.
+static LARGE_BODIES: Semaphore = Semaphore::new(2, LARGE_BYTES);
 
 /// Error bodies are read only for their message.
 const ERROR_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -128,23 +140,33 @@ impl Client {
     /// Sends a request and reads the whole answer. Blocks for up to 30 s, and up to three times that plus 20 s if the
     /// server asks to retry later.
     pub fn send(&self, request: &Request) -> Result<Vec<u8>, Error> {
-        self.send_in(&self.inner.requests, request)
+        self.send_in(&self.inner.requests, request, BODY_BYTES_MAX).map(|body| body.bytes)
     }
 
     /// Sends a request once, with a time limit, for callers that repeat it anyway. Nothing of it is sent after that time,
     /// not even on a new connection or with a new credential.
     pub fn send_within(&self, request: &Request, within: Duration) -> Result<Vec<u8>, Error> {
-        self.send_once(&self.inner.requests, request, within)
+        self.send_until(request, now() + within).map(|body| body.bytes)
     }
 
-    /// Sends a request and decodes the JSON of its answer.
+    /// Sends a request and decodes the JSON of its answer, which may be that to a command's list of all objects.
     pub fn json<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
-        decode(&self.send(request)?)
+        decode(&self.send_in(&self.inner.requests, request, COMMAND_BYTES_MAX)?.bytes)
     }
 
     /// Like [`Self::json`], but once and with a time limit.
     pub fn json_within<T: DeserializeOwned>(&self, request: &Request, within: Duration) -> Result<T, Error> {
-        decode(&self.send_within(request, within)?)
+        decode(&self.send_until(request, now() + within)?.bytes)
+    }
+
+    /// Sends a request once, until then.
+    pub(super) fn send_until(&self, request: &Request, ends_at: Instant) -> Result<WholeBody, Error> {
+        self.send_once(&self.inner.requests, request, ends_at, BODY_BYTES_MAX)
+    }
+
+    /// Sends a request, and repeats it while the server asks for that.
+    pub(super) fn send_whole(&self, request: &Request) -> Result<WholeBody, Error> {
+        self.send_in(&self.inner.requests, request, BODY_BYTES_MAX)
     }
 
     /// Returns the API server's time: the `Date` of its answer to `/version`, in whole seconds; None if it has none.
@@ -155,9 +177,9 @@ impl Client {
         Ok(date.and_then(parse_http_date))
     }
 
-    /// Like `send`, but ended by `shutdown_watches`.
-    pub(super) fn send_for_watch(&self, request: &Request) -> Result<Vec<u8>, Error> {
-        self.send_in(&self.inner.watches, request)
+    /// Like `send_whole`, but ended by `shutdown_watches`.
+    pub(super) fn send_for_watch(&self, request: &Request) -> Result<WholeBody, Error> {
+        self.send_in(&self.inner.watches, request, BODY_BYTES_MAX)
     }
 
     /// Opens an endless answer. A read fails if nothing has arrived for `read_timeout`, or immediately when
@@ -201,10 +223,10 @@ impl Client {
     }
 
     /// Repeats a request while the server asks for it, within limits.
-    fn send_in(&self, lane: &Lane, request: &Request) -> Result<Vec<u8>, Error> {
+    fn send_in(&self, lane: &Lane, request: &Request, bytes_max: u64) -> Result<WholeBody, Error> {
         let mut tries = 1;
         loop {
-            let error = match self.send_once(lane, request, CALL_TIMEOUT) {
+            let error = match self.send_once(lane, request, now() + CALL_TIMEOUT, bytes_max) {
                 Ok(body) => return Ok(body),
                 Err(error) => error,
             };
@@ -219,10 +241,10 @@ impl Client {
         }
     }
 
-    fn send_once(&self, lane: &Lane, request: &Request, within: Duration) -> Result<Vec<u8>, Error> {
-        let limits = Limits { ends_at: Some(now() + within), ..Limits::default() };
+    fn send_once(&self, lane: &Lane, request: &Request, ends_at: Instant, bytes_max: u64) -> Result<WholeBody, Error> {
+        let limits = Limits { ends_at: Some(ends_at), ..Limits::default() };
         let response = refuse_errors(self.open(lane, request, limits)?)?;
-        read_body(response, BODY_BYTES_MAX).map_err(|error| lane.explain(error))
+        read_body(response, bytes_max, &LARGE_BODIES, ends_at).map_err(|error| lane.explain(error))
     }
 
     /// Sends a request and waits for the response headers, renewing the credential once if it is refused.
@@ -393,13 +415,27 @@ fn read_until(mut reader: impl Read, until: Instant) -> Vec<u8> {
     body
 }
 
-fn read_body(response: Response<Body>, limit: u64) -> Result<Vec<u8>, Error> {
-    let mut body = Vec::new();
-    let mut reader = response.into_body().into_with_config().limit(limit).reader();
-    match reader.read_to_end(&mut body) {
-        Ok(_) => Ok(body),
-        Err(error) => Err(Error::from_io("response body", error)),
-    }
+/// A body that was read to its end. One that is large keeps others from being read until it is dropped.
+pub(super) struct WholeBody {
+    pub(super) bytes: Vec<u8>,
+    _permit: Permit<'static>,
+}
+
+/// Reads a body. From its second megabyte on that takes a permit, which is waited for until `ends_at`.
+fn read_body(
+    response: Response<Body>,
+    bytes_max: u64,
+    permits: &'static Semaphore,
+    ends_at: Instant,
+) -> Result<WholeBody, Error> {
+    let broken = |error| Error::from_io("response body", error);
+    let mut bytes = Vec::new();
+    let mut reader = response.into_body().into_with_config().limit(bytes_max).reader();
+    reader.by_ref().take(LARGE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(broken)?;
+    let permit = permits.acquire(bytes.len(), ends_at);
+    let permit = permit.ok_or(Error::Timeout { phase: "other large answers were read first".into() })?;
+    reader.read_to_end(&mut bytes).map_err(broken)?;
+    Ok(WholeBody { bytes, _permit: permit })
 }
 
 /// Returns the pause before a request is repeated, if it is. Only what the server itself asks to repeat is: 429, and

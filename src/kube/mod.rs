@@ -1,7 +1,7 @@
 //! The Kubernetes API over plain HTTP: requests, errors, watches.
 //!
 //! Pure files decide and parse (`request`, `error`, `watch`, `kubeconfig`, `websocket`), shells beside them do the I/O
-//! (`client`, `watcher`, `config`, `discovery`, `tunnel`, `credential_plugin`). There is no Kubernetes client library and
+//! (`client`, `pages`, `watcher`, `config`, `discovery`, `tunnel`, `credential_plugin`). There is no Kubernetes client library and
 //! no async runtime: a watch is a thread that blocks on its stream.
 
 mod authorization;
@@ -15,6 +15,7 @@ pub mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod kubeconfig;
+mod pages;
 pub mod request;
 pub(crate) mod resources;
 mod tls;

@@ -13,11 +13,9 @@ use serde_json::value::RawValue;
 
 use super::client::RETRY_AFTER_MAX;
 use super::error::{Error, Status};
+use super::pages::PageSize;
 use crate::random::Random;
 use crate::scaling::event::{UnreadableObject, WatchEvent};
-
-/// Items per page. kubectl uses 500 as well; with a typical 5 KB per object a page has 2.5 MB.
-pub(super) const PAGE_ITEMS: u32 = 500;
 
 /// The API server stores no objects above 1.5 MiB; their JSON with managed fields and an escaped annotation can have a
 /// few times that. A longer line is not an object.
@@ -114,8 +112,11 @@ impl<'a> Page<'a> {
     }
 
     pub(super) fn items<T: DeserializeOwned>(&self) -> impl Iterator<Item = Result<T, UnreadableObject>> + '_ {
-        let items = self.items.as_deref().unwrap_or_default();
-        items.iter().map(|raw| decode_object(raw))
+        self.raw_items().map(|raw| decode_object(raw))
+    }
+
+    pub(super) fn raw_items(&self) -> impl Iterator<Item = &'a RawValue> + '_ {
+        self.items.as_deref().unwrap_or_default().iter().copied()
     }
 }
 
@@ -246,7 +247,7 @@ impl Lines {
 pub(super) struct Machine {
     settings: WatchSettings,
     phase: Phase,
-    page_items: u32,
+    page_size: PageSize,
     /// Faults since the last healthy stream.
     faults: u32,
     /// Unreadable lines since the last readable one.
@@ -268,7 +269,7 @@ impl Machine {
         Machine {
             settings,
             phase: Phase::List { continue_token: None },
-            page_items: PAGE_ITEMS,
+            page_size: PageSize::default(),
             faults: 0,
             bad_lines: 0,
             random: Random::new(seed),
@@ -281,7 +282,7 @@ impl Machine {
 
     /// Items to ask for in a page of a list.
     pub(super) fn page_items(&self) -> u32 {
-        self.page_items
+        self.page_size.items()
     }
 
     /// After so many seconds the API server is to end the next stream.
@@ -289,8 +290,9 @@ impl Machine {
         self.random.between(WATCH_SECONDS.0, WATCH_SECONDS.1)
     }
 
-    /// Records that a page was delivered; returns true if it was the last.
-    pub(super) fn page_read(&mut self, meta: PageMeta) -> bool {
+    /// Records that a page of so many bytes was delivered; returns true if it was the last.
+    pub(super) fn page_read(&mut self, meta: PageMeta, bytes: usize) -> bool {
+        self.page_size.fitted(bytes);
         if !meta.continue_token.is_empty() {
             self.phase = Phase::List { continue_token: Some(meta.continue_token) };
             return false;
@@ -347,9 +349,8 @@ impl Machine {
             // Normal after an interruption, so not a fault the first time.
             return if again { pause } else { Duration::ZERO };
         }
-        if matches!(error, Error::TooLarge { .. }) && self.page_items > 1 {
+        if matches!(error, Error::TooLarge { .. }) && self.page_size.shrink() {
             // Continue tokens are independent of the page size.
-            self.page_items /= 2;
             return Duration::ZERO;
         }
         if error.is_forbidden() || error.is_not_found() {
@@ -424,7 +425,7 @@ mod tests {
     }
 
     fn watching(machine: &mut Machine, version: &str) {
-        assert!(machine.page_read(PageMeta { resource_version: version.into(), continue_token: String::new() }));
+        assert!(machine.page_read(PageMeta { resource_version: version.into(), continue_token: String::new() }, 100));
     }
 
     fn version(machine: &Machine) -> Option<String> {
@@ -535,7 +536,7 @@ mod tests {
         let mut machine = machine();
         assert_eq!(machine.phase(), &Phase::List { continue_token: None });
         let more = PageMeta { resource_version: "1".into(), continue_token: "t".into() };
-        assert!(!machine.page_read(more));
+        assert!(!machine.page_read(more, 100));
         assert_eq!(machine.phase(), &Phase::List { continue_token: Some("t".into()) });
         watching(&mut machine, "5");
         assert_eq!(version(&machine).as_deref(), Some("5"));
@@ -628,6 +629,24 @@ mod tests {
             limits.push(machine.page_items());
         }
         assert_eq!(limits, [500, 250, 125, 62, 31, 15, 7, 3, 1]);
+    }
+
+    /// Regression: a few large objects made all later pages small until the next start.
+    #[test]
+    fn pages_grow_again_after_small_ones() {
+        let mut machine = machine();
+        for _ in 0..7 {
+            machine.failed(&Error::TooLarge { limit_bytes: 1 });
+        }
+        let page = || PageMeta { resource_version: "1".into(), continue_token: "t".into() };
+        machine.page_read(page(), LINE_BYTES_MAX / 2);
+        assert_eq!(machine.page_items(), 3, "a page of twice as many would be too large");
+        let mut limits = Vec::new();
+        for _ in 0..9 {
+            machine.page_read(page(), 100_000);
+            limits.push(machine.page_items());
+        }
+        assert_eq!(limits, [6, 12, 24, 48, 96, 192, 384, 500, 500]);
     }
 
     #[test]

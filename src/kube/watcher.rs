@@ -241,7 +241,7 @@ impl<S> Task<S> {
         let request = self.resource.list(self.namespace.as_deref(), &options);
         let body = request.map_err(Error::from).and_then(|request| self.client.send_for_watch(&request));
         let body = body.map_err(|error| self.unlisted(&error))?;
-        let page = Page::decode(&body).map_err(|error| self.unlisted(&error))?;
+        let page = Page::decode(&body.bytes).map_err(|error| self.unlisted(&error))?;
         if continue_token.is_none() {
             self.shared.lists.fetch_add(1, Ordering::Relaxed);
             self.give(WatchEvent::ListStart { scope: self.scope() })?;
@@ -249,7 +249,7 @@ impl<S> Task<S> {
         for item in page.items::<T>() {
             self.give(item.map_or_else(WatchEvent::Unreadable, WatchEvent::Listed))?;
         }
-        if self.machine.page_read(page.metadata) {
+        if self.machine.page_read(page.metadata, body.bytes.len()) {
             self.give(WatchEvent::ListEnd { scope: self.scope() })?;
         }
         Ok(())

@@ -16,9 +16,9 @@ use ureq_proto::BodyMode;
 use ureq_proto::client::state::{Prepare, RecvBody, RecvResponse};
 use ureq_proto::client::{Await100Result, Call, RecvBodyResult, RecvResponseResult, SendRequestResult};
 
-use super::permit::LARGE_BYTES;
 use super::redirect::is_redirect;
 use super::request::{Hop, Request, head};
+use super::transport::LARGE_BYTES;
 
 /// Bytes of a body that are read. One sample is 200 bytes, and a label set may reach some kilobytes; a larger body holds
 /// thousands of series and is an error anyway.

@@ -19,7 +19,6 @@ pub mod env;
 mod exchange;
 pub mod fault;
 mod link;
-mod permit;
 pub mod poller;
 mod proxied;
 pub mod proxy;

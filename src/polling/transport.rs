@@ -8,19 +8,25 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Inbox, Message, PendingRequest, Setup};
 use super::failed;
-use super::permit::{LARGE_BYTES, LARGE_READS};
 use super::proxy::ProxySettings;
 use super::request::{Request, TlsMaterial};
 use super::stream::{Reach, Stream, Target};
 use super::tls::Roots;
 use crate::outbound::names::Names;
 use crate::outbound::networks::Rules;
+use crate::permit::Semaphore;
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::tls::Version;
 use crate::workers::{Closure, Pool, Workers};
 
 pub use super::engine::Reply;
 pub use super::exchange::BODY_MAX;
+
+/// Bodies up to this size need no permit: all polls in flight together parse them into a few megabytes.
+pub(crate) const LARGE_BYTES: usize = 64 << 10;
+
+/// Larger bodies are parsed one at a time in the whole process.
+static LARGE_READS: Semaphore = Semaphore::new(1, LARGE_BYTES);
 
 /// Bodies up to this size are parsed on the engine's thread, which takes some 20 us for JSON; larger ones on a worker.
 const SHORT: usize = 8 << 10;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 pub use super::answer::{Absence, Answer, ErrorClass, Missing, OUTCOMES, PollError};
 use super::attribution::Attribution;
-use super::decision::Decision;
+use super::decision::{DecidedTrigger, Decision};
 use super::hpa::{DesiredHpa, ObservedHpa};
 use super::model::{
     Authentication, AuthenticationKey, Condition, Gvkr, ObjectKey, ParameterSource, Pause, PodIdentity, PodSelection,
@@ -540,6 +540,51 @@ pub enum Record {
         object: ObjectKey,
         at: UnixMillis,
     },
+}
+
+impl Record {
+    /// Returns about how many bytes it takes, with the texts that it alone holds and those of any length.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let texts: usize = match self {
+            Self::Definition { uid, spec_json, invalid, triggers, resource_triggers, .. } => {
+                let trigger = |one: &RecordedTrigger| {
+                    size_of_val(one)
+                        + one.kind.len()
+                        + one.name.as_ref().map_or(0, String::len)
+                        + one.server.len()
+                        + one.query.len()
+                };
+                let triggers: usize = triggers.iter().map(trigger).sum();
+                uid.len()
+                    + spec_json.len()
+                    + invalid.as_ref().map_or(0, String::len)
+                    + triggers
+                    + size_of_val(resource_triggers.as_slice())
+            }
+            Self::Decision { decision, .. } => {
+                let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+                let trigger = |one: &DecidedTrigger| size_of_val(one) + text(&one.error) + text(&one.formula);
+                size_of_val(&**decision) + decision.triggers.iter().map(trigger).sum::<usize>()
+            }
+            Self::Action { error, .. } => error.as_ref().map_or(0, String::len),
+            Self::Replicas { absent, .. } => size_of_val(absent.as_slice()),
+            Self::Hpa { conditions, metrics_json, .. } => {
+                let condition = |one: &(String, String, String, String)| {
+                    size_of_val(one) + one.0.len() + one.1.len() + one.2.len() + one.3.len()
+                };
+                metrics_json.len() + conditions.iter().map(condition).sum::<usize>()
+            }
+            Self::Condition { condition, .. } => condition.reason.len() + condition.message.len(),
+            Self::Standby { .. }
+            | Self::Removed { .. }
+            | Self::Sample { .. }
+            | Self::Attributed { .. }
+            | Self::Ready { .. }
+            | Self::LastActive { .. } => 0,
+        };
+        size_of::<Self>() + texts
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,5 +1,8 @@
 //! Reads the endpoints of a Service when a metrics-api trigger queries all of them.
 
+use std::ops::ControlFlow;
+use std::time::Instant;
+
 use serde::Deserialize;
 
 use super::secrets::{POLL_READ, fetch_error};
@@ -24,12 +27,14 @@ impl ServiceSource for KubeServices {
         let found: Service = self.client.json_within(&request, POLL_READ).map_err(|error| fetch_error(&error))?;
         let selector = format!("kubernetes.io/service-name={service}");
         let options = ListOptions { label_selector: Some(&selector), limit: SLICES_MAX, ..ListOptions::default() };
-        let request = ENDPOINT_SLICES.list(Some(namespace), &options).map_err(|error| fetch_error(&error.into()))?;
-        let slices: Slices = self.client.json_within(&request, POLL_READ).map_err(|error| fetch_error(&error))?;
-        Ok(Endpoints {
-            ports: ports(found.spec.ports),
-            slices: slices.items.unwrap_or_default().into_iter().map(Into::into).collect(),
-        })
+        let request = |options: &ListOptions<'_>| ENDPOINT_SLICES.list(Some(namespace), options);
+        let mut slices = Vec::new();
+        let listed = self.client.list(&options, request, Some(Instant::now() + POLL_READ), |slice: WireSlice| {
+            slices.push(slice.into());
+            if slices.len() < SLICES_MAX as usize { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        listed.map_err(|error| fetch_error(&error))?;
+        Ok(Endpoints { ports: ports(found.spec.ports), slices })
     }
 }
 
@@ -55,12 +60,6 @@ struct ServiceSpec {
 struct Port {
     name: Option<String>,
     port: Option<u16>,
-}
-
-#[derive(Deserialize)]
-struct Slices {
-    #[serde(default)]
-    items: Option<Vec<WireSlice>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -3,6 +3,7 @@
 //! The address is the pod's own, which its kubelet reports, and nothing else decides it: neither a name, nor a proxy, nor a
 //! redirect. Pods on the network of their node are not asked, since their address is the node's, with its kubelet.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,9 +76,14 @@ impl PodSource for KubePods {
             limit: u32::try_from(PODS_MAX + 1).unwrap_or(u32::MAX),
             ..ListOptions::default()
         };
-        let request = PODS.list(Some(&source.namespace), &options).map_err(|error| fetch_error(&error.into()))?;
-        let found: PodList = self.client.json_within(&request, POLL_READ).map_err(|error| fetch_error(&error))?;
-        Ok((selector, found.items.unwrap_or_default().into_iter().map(Pod::from).collect()))
+        let request = |options: &ListOptions<'_>| PODS.list(Some(&source.namespace), options);
+        let mut found = Vec::new();
+        let listed = self.client.list(&options, request, Some(Instant::now() + POLL_READ), |pod: WirePod| {
+            found.push(Pod::from(pod));
+            if found.len() > PODS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        listed.map_err(|error| fetch_error(&error))?;
+        Ok((selector, found))
     }
 }
 
@@ -202,12 +208,6 @@ fn number(reply: &Reply, source: &PodMetricSource, path: &JsonPath) -> Result<f6
         (_, Some(aggregator)) => aggregator.of(&numbers),
     };
     number.filter(|number| number.is_finite()).ok_or_else(|| fault("an infinite number is there"))
-}
-
-#[derive(Deserialize)]
-struct PodList {
-    #[serde(default)]
-    items: Option<Vec<WirePod>>,
 }
 
 #[derive(Default, Deserialize)]

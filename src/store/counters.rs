@@ -4,16 +4,53 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::scaling::event::Record;
+
 /// Upper bound on samples not yet written. A record is under 200 bytes, so this is at most 26 MB, reached only if the
 /// disk stalls: at 10,000 samples a second, for 13 s.
 pub(super) const SAMPLES_MAX: usize = 131_072;
 
-/// Upper bound on other records not yet written: about ten each for 10,000 objects that all change at once. They
-/// average some 1 KB of text, so this is 100 MB in the worst case.
+/// Upper bound on other records not yet written: about ten each for 10,000 objects that all change at once.
 const KEPT_MAX: usize = 100_000;
 
-/// With fewer than this many of them, there is room for what all objects record anew.
+/// Upper bound on the bytes of other records not yet written, since a definition may have hundreds of kilobytes: a quarter
+/// of the container's memory.
+pub(super) const KEPT_BYTES_MAX: usize = 64 << 20;
+
+/// With fewer than this many of them, and as small a part of the bytes, there is room for what all objects record anew.
 const KEPT_FEW: usize = KEPT_MAX / 8;
+const KEPT_BYTES_FEW: usize = KEPT_BYTES_MAX / 8;
+
+/// What records take of the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) samples: usize,
+    /// Other records.
+    pub(crate) kept: usize,
+    /// Bytes of the others.
+    pub(crate) kept_bytes: usize,
+}
+
+impl Load {
+    pub(crate) fn of(record: &Record) -> Self {
+        match record {
+            Record::Sample { .. } => Self { samples: 1, ..Self::default() },
+            record => Self { kept: 1, kept_bytes: record.weight(), ..Self::default() },
+        }
+    }
+
+    pub(crate) fn of_all(records: &[Record]) -> Self {
+        records.iter().map(Self::of).fold(Self::default(), Self::and)
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            samples: self.samples + other.samples,
+            kept: self.kept + other.kept,
+            kept_bytes: self.kept_bytes + other.kept_bytes,
+        }
+    }
+}
 
 /// Kinds of rows that are dropped before they expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +83,7 @@ pub(crate) struct Counters {
     /// Records queued and not yet committed.
     samples: AtomicUsize,
     kept: AtomicUsize,
+    kept_bytes: AtomicUsize,
     written_total: AtomicU64,
     lost_samples_total: AtomicU64,
     lost_kept_total: AtomicU64,
@@ -93,32 +131,43 @@ pub struct Stats {
 
 impl Counters {
     /// Removes records from the queue's accounting; `lost` of them were not written.
-    pub(crate) fn settle(&self, samples: usize, kept: usize, lost_samples: usize, lost_kept: usize) {
-        self.samples.fetch_sub(samples, Ordering::Relaxed);
-        self.kept.fetch_sub(kept, Ordering::Relaxed);
-        let written = (samples + kept).saturating_sub(lost_samples + lost_kept);
+    pub(crate) fn settle(&self, load: Load, lost_samples: usize, lost_kept: usize) {
+        self.release(load);
+        let written = (load.samples + load.kept).saturating_sub(lost_samples + lost_kept);
         self.written_total.fetch_add(written as u64, Ordering::Relaxed);
         self.lose(lost_samples, lost_kept);
     }
 
-    /// Reserves room in the queue; returns how many samples and how many other records do not fit.
-    pub(crate) fn reserve(&self, samples: usize, kept: usize) -> (usize, usize) {
-        (reserve(&self.samples, samples, SAMPLES_MAX), reserve(&self.kept, kept, KEPT_MAX))
+    /// Reserves room in the queue for one record, if it fits.
+    pub(crate) fn reserve(&self, load: Load) -> bool {
+        self.reserve_again(load);
+        let fits = (load.samples == 0 || self.samples.load(Ordering::Relaxed) <= SAMPLES_MAX)
+            && (load.kept == 0
+                || self.kept.load(Ordering::Relaxed) <= KEPT_MAX
+                    && self.kept_bytes.load(Ordering::Relaxed) <= KEPT_BYTES_MAX);
+        if !fits {
+            self.release(load);
+        }
+        fits
     }
 
-    /// Reserves room for records other than samples that the writer adds to its batch again.
-    pub(crate) fn reserve_again(&self, kept: usize) {
-        self.kept.fetch_add(kept, Ordering::Relaxed);
+    /// Reserves room for records that the writer adds to its batch again, whether or not they fit.
+    pub(crate) fn reserve_again(&self, load: Load) {
+        self.samples.fetch_add(load.samples, Ordering::Relaxed);
+        self.kept.fetch_add(load.kept, Ordering::Relaxed);
+        self.kept_bytes.fetch_add(load.kept_bytes, Ordering::Relaxed);
     }
 
-    /// Removes a record other than a sample from the queue's accounting, because another one includes it.
-    pub(crate) fn merge(&self) {
-        self.kept.fetch_sub(1, Ordering::Relaxed);
+    /// Removes records from the queue's accounting; alone, for one that another includes.
+    pub(crate) fn release(&self, load: Load) {
+        self.samples.fetch_sub(load.samples, Ordering::Relaxed);
+        self.kept.fetch_sub(load.kept, Ordering::Relaxed);
+        self.kept_bytes.fetch_sub(load.kept_bytes, Ordering::Relaxed);
     }
 
     /// Returns whether few records other than samples are not committed yet.
     pub(crate) fn has_few(&self) -> bool {
-        self.kept.load(Ordering::Relaxed) < KEPT_FEW
+        self.kept.load(Ordering::Relaxed) < KEPT_FEW && self.kept_bytes.load(Ordering::Relaxed) < KEPT_BYTES_FEW
     }
 
     pub(crate) fn lose(&self, samples: usize, kept: usize) {
@@ -210,12 +259,4 @@ impl Counters {
             last_error: self.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
         }
     }
-}
-
-/// Reserves room for `count` records; returns how many do not fit.
-fn reserve(depth: &AtomicUsize, count: usize, max: usize) -> usize {
-    let before = depth.fetch_add(count, Ordering::Relaxed);
-    let lost = (before + count).saturating_sub(max).min(count);
-    depth.fetch_sub(lost, Ordering::Relaxed);
-    lost
 }

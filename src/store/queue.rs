@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use super::counters::{Counters, Stats};
+use super::counters::{Counters, Load, Stats};
 use super::error::Error;
 use super::file::Identity;
 use crate::scaling::event::Record;
@@ -76,24 +76,19 @@ impl Sender {
 
     /// Queues records. Never blocks; records beyond a budget are counted as lost, which the writer logs.
     pub fn send(&self, mut records: Vec<Record>) {
-        let samples = records.iter().filter(|record| is_sample(record)).count();
-        let kept = records.len() - samples;
-        let (lost_samples, lost_kept) = self.counters.reserve(samples, kept);
-        if lost_samples + lost_kept > 0 {
-            // The newest are dropped, so that what a sample refers to still precedes it.
-            let (mut room_samples, mut room_kept) = (samples - lost_samples, kept - lost_kept);
-            records.retain(|record| {
-                let room = if is_sample(record) { &mut room_samples } else { &mut room_kept };
-                let fits = *room > 0;
-                *room -= usize::from(fits);
-                fits
-            });
-            self.counters.lose(lost_samples, lost_kept);
-        }
-        let (samples, kept) = (samples - lost_samples, kept - lost_kept);
+        let (mut queued, mut lost) = (Load::default(), Load::default());
+        // The newest are dropped, so that what a sample refers to still precedes it.
+        records.retain(|record| {
+            let load = Load::of(record);
+            let fits = self.counters.reserve(load);
+            let sum = if fits { &mut queued } else { &mut lost };
+            *sum = sum.and(load);
+            fits
+        });
+        self.counters.lose(lost.samples, lost.kept);
         if !records.is_empty() && self.messages.send(WriterMessage::Records(records)).is_err() {
             // The writer has ended: during shutdown, or after it gave up.
-            self.counters.settle(samples, kept, samples, kept);
+            self.counters.settle(queued, queued.samples, queued.kept);
         }
     }
 
@@ -109,7 +104,7 @@ impl Sender {
 
 #[cfg(test)]
 mod tests {
-    use super::super::counters::SAMPLES_MAX;
+    use super::super::counters::{KEPT_BYTES_MAX, SAMPLES_MAX};
     use super::*;
     use crate::scaling::event::Answer;
     use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
@@ -117,6 +112,37 @@ mod tests {
     #[test]
     fn a_record_is_as_small_as_the_budget_says() {
         assert!(size_of::<Record>() < 200, "{}", size_of::<Record>());
+    }
+
+    /// Regression: definitions of large objects took hundreds of megabytes while the disk was full.
+    #[test]
+    fn definitions_beyond_the_bytes_are_counted_and_small_records_still_fit() {
+        let (sender, inbox) = channel();
+        let object = ObjectKey::new(ApiGroup::KedaSh, "shop", "web");
+        let definition = || Record::Definition {
+            at: UnixMillis(1),
+            object: object.clone(),
+            uid: "u".to_owned(),
+            generation: 1,
+            spec_json: "x".repeat(1 << 20).into(),
+            invalid: None,
+            triggers: Vec::new(),
+            resource_triggers: Vec::new(),
+        };
+        let fit = KEPT_BYTES_MAX / (1 << 20) - 1;
+        for _ in 0..fit + 3 {
+            sender.send(vec![definition()]);
+        }
+        sender.send(vec![Record::Removed { at: UnixMillis(2), object: object.clone() }]);
+        let stats = sender.stats();
+        assert_eq!((stats.lost_kept_total, stats.queue_depth), (3, fit + 1));
+        for message in inbox.try_iter() {
+            let WriterMessage::Records(records) = message else { panic!("only records were sent") };
+            sender.counters.settle(Load::of_all(&records), 0, 0);
+        }
+        sender.send(vec![definition()]);
+        let stats = sender.stats();
+        assert_eq!((stats.lost_kept_total, stats.queue_depth), (3, 1), "there is room again");
     }
 
     #[test]

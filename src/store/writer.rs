@@ -15,7 +15,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::chunk::Point;
 use super::compaction::Compaction;
-use super::counters::Counters;
+use super::counters::{Counters, Load};
 use super::displaced::Displaced;
 use super::error::{Error, is_corruption, is_retryable};
 use super::file::{self, Fate, Identity, Opened};
@@ -220,7 +220,7 @@ impl Writer {
                     // which is harmless.
                     let definitions: Vec<Record> =
                         self.definitions.values().map(|definition| (**definition).clone()).collect();
-                    self.counters.reserve_again(definitions.len());
+                    self.counters.reserve_again(Load::of_all(&definitions));
                     self.batch.splice(0..0, definitions);
                     self.activities.clear();
                     self.losses.reset_row();
@@ -415,7 +415,7 @@ impl Writer {
                     let before = self.activities.get(object).and_then(|place| self.batch.get_mut(*place));
                     if let Some(Record::LastActive { at: latest, .. }) = before {
                         *latest = (*latest).max(*at);
-                        self.counters.merge();
+                        self.counters.release(Load::of(&record));
                         continue;
                     }
                     self.activities.insert(object.clone(), self.batch.len());
@@ -437,7 +437,7 @@ impl Writer {
         // A decision depends on its object's last activity, which must be committed with it at the latest.
         let decides = records.iter().any(|record| matches!(record, Record::Decision { .. }));
         let pending = decides || clock::now() >= session.pending_due || self.stop.is_some();
-        let samples = records.iter().filter(|record| is_sample(record)).count();
+        let load = Load::of_all(records);
         let mut unstored = Unstored::default();
         match session.write(records, pending, &mut unstored) {
             Ok(()) => {}
@@ -449,7 +449,7 @@ impl Writer {
         }
         self.succeeded();
         self.losses.explain(unstored.unknown as u64);
-        self.counters.settle(samples, count - samples, unstored.all(), 0);
+        self.counters.settle(load, unstored.all(), 0);
         self.batch.drain(..count);
         if self.batch.is_empty() {
             // Sent last, since callers may read the counters.
@@ -484,12 +484,12 @@ impl Writer {
         let mut rest = std::mem::take(&mut self.batch).into_iter();
         self.activities.clear();
         while let Some(record) = rest.next() {
-            let (samples, kept) = if is_sample(&record) { (1, 0) } else { (0, 1) };
+            let load = Load::of(&record);
             let mut unstored = Unstored::default();
             match session.write(std::slice::from_ref(&record), false, &mut unstored) {
                 Ok(()) => {
                     self.losses.explain(unstored.unknown as u64);
-                    self.counters.settle(samples, kept, unstored.all(), 0);
+                    self.counters.settle(load, unstored.all(), 0);
                 }
                 Err(error) if is_retryable(&error) || is_corruption(&error) => {
                     self.batch = std::iter::once(record).chain(rest).collect();
@@ -497,9 +497,9 @@ impl Writer {
                 }
                 Err(error) => {
                     error!(error:% = error, record:% = format!("{record:.200?}"); "record lost: the database refuses it");
-                    self.counters.settle(samples, kept, samples, kept);
+                    self.counters.settle(load, load.samples, load.kept);
                     // It would be refused again.
-                    self.lost_kept_known += kept as u64;
+                    self.lost_kept_known += load.kept as u64;
                 }
             }
         }
@@ -574,12 +574,11 @@ impl Writer {
                 self.batch.extend(records);
             }
         }
-        let samples = self.batch.iter().filter(|record| is_sample(record)).count();
-        let kept = self.batch.len() - samples;
+        let load = Load::of_all(&self.batch);
         self.batch.clear();
-        self.counters.settle(samples, kept, samples, kept);
-        if samples + kept > 0 {
-            error!(samples = samples, others = kept; "records lost at shutdown");
+        self.counters.settle(load, load.samples, load.kept);
+        if load != Load::default() {
+            error!(samples = load.samples, others = load.kept; "records lost at shutdown");
         }
     }
 

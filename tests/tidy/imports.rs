@@ -26,6 +26,7 @@ const LAYERS: &[Layer] = &[
     layer("logfmt", "", "formats a line of the log, for every module that logs"),
     layer("telemetry", "", "every module may count, so counting depends on none"),
     layer("workers", "", "a pool of threads does not depend on what it runs"),
+    layer("permit", "", "a permit does not depend on what it is for"),
     layer("tls", "", "certificates are verified in the same way in both directions"),
     layer("outbound", "", "addresses are judged by the same rules for all connections"),
     layer(
@@ -43,14 +44,14 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "kube",
-        "encode formats outbound random scaling tls wire",
+        "encode formats outbound permit random scaling tls wire",
         "a client of the API server does not depend on its users",
     ),
     layer("rights", "kube", "asks the API server for the rights of a user, for any command"),
     layer("unserved", "kube scaling wire", "asks the API server what only KEDA would run, for any command"),
     layer(
         "polling",
-        "encode outbound scaling tls workers",
+        "encode outbound permit scaling tls workers",
         "the engine sends requests; the functions that build them and parse the answers are its arguments",
     ),
     layer(

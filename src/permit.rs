@@ -1,47 +1,45 @@
-//! Large bodies are parsed one at a time in the whole process, so that their memory is needed only once.
+//! Large bodies are read and parsed a few at a time in the whole process, so that their memory is needed only so often.
 //!
-//! Owns the one permit. A thread that holds it must not wait for another.
+//! A thread that holds a permit must not wait for another permit of the same semaphore.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Bodies up to this size need no permit: all polls in flight together parse them into a few megabytes.
-pub(crate) const LARGE_BYTES: usize = 64 << 10;
-
 pub(crate) struct Semaphore {
-    is_taken: Mutex<bool>,
+    /// Bodies up to this size need no permit.
+    free_bytes: usize,
+    /// Permits that nobody holds.
+    left: Mutex<usize>,
     given_back: Condvar,
 }
 
-/// The permit of the process.
-pub(crate) static LARGE_READS: Semaphore = Semaphore::new();
-
-/// Holds the permit until it is dropped; `None` for a small body, which needs none.
+/// Holds a permit until it is dropped; `None` for a small body, which needs none.
 #[must_use]
 pub(crate) struct Permit<'t>(Option<&'t Semaphore>);
 
 impl Semaphore {
-    const fn new() -> Self {
-        Self { is_taken: Mutex::new(false), given_back: Condvar::new() }
+    pub(crate) const fn new(permits: usize, free_bytes: usize) -> Self {
+        Self { free_bytes, left: Mutex::new(permits), given_back: Condvar::new() }
     }
 
-    /// Waits until a body of so many bytes may be parsed. Returns `None` if the deadline passes before.
+    /// Waits until a body of so many bytes may be read and parsed. Returns `None` if the deadline passes before.
     pub(crate) fn acquire(&self, bytes: usize, deadline: Instant) -> Option<Permit<'_>> {
-        if bytes <= LARGE_BYTES {
+        if bytes <= self.free_bytes {
             return Some(Permit(None));
         }
-        let taken = self.is_taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let waited = self.given_back.wait_timeout_while(taken, left, |taken| *taken);
-        let (mut taken, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        (!std::mem::replace(&mut *taken, true)).then(|| Permit(Some(self)))
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let waited = self.given_back.wait_timeout_while(left, patience, |left| *left == 0);
+        let (mut left, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *left = left.checked_sub(1)?;
+        Some(Permit(Some(self)))
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if let Some(semaphore) = self.0 {
-            *semaphore.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+            *semaphore.left.lock().unwrap_or_else(PoisonError::into_inner) += 1;
             semaphore.given_back.notify_one();
         }
     }
@@ -53,9 +51,17 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    const LARGE_BYTES: usize = 64 << 10;
+
     #[test]
-    fn one_large_answer_at_a_time() {
-        let semaphore = Semaphore::new();
+    fn as_many_large_answers_as_there_are_permits() {
+        for permits in [1, 2] {
+            assert!(most_at_once(permits) <= permits);
+        }
+    }
+
+    fn most_at_once(permits: usize) -> usize {
+        let semaphore = Semaphore::new(permits, LARGE_BYTES);
         let deadline = Instant::now() + Duration::from_secs(60);
         let (reading, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
@@ -71,12 +77,12 @@ mod tests {
                 });
             }
         });
-        assert_eq!(most.into_inner(), 1);
+        most.into_inner()
     }
 
     #[test]
     fn waiting_ends_at_the_deadline_and_small_ones_do_not_wait() {
-        let semaphore = Semaphore::new();
+        let semaphore = Semaphore::new(1, LARGE_BYTES);
         let now = Instant::now();
         let first = semaphore.acquire(LARGE_BYTES + 1, now);
         assert!(first.is_some(), "a deadline that has passed does not matter while nobody reads");
@@ -88,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_panic_gives_the_permit_back() {
-        let semaphore = Semaphore::new();
+        let semaphore = Semaphore::new(1, LARGE_BYTES);
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _permit = semaphore.acquire(LARGE_BYTES + 1, Instant::now());
             panic!("test");
