@@ -104,6 +104,7 @@ impl Client {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::io::{BufRead, BufReader, Write as _};
     use std::net::TcpListener;
