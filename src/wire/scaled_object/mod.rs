@@ -208,6 +208,27 @@ mod tests {
         assert_eq!(kind, Some("TriggerAuthentication"));
     }
 
+    /// Regression: 150 objects of 1.4 MB each took more memory than the daemon has.
+    #[test]
+    fn too_much_text_is_a_problem_and_is_not_kept() {
+        let with = |count: usize| {
+            let metadata = json!({"threshold": "75", "serverAddress": "http://p", "query": "x".repeat(14_000)});
+            let trigger = json!({"type": "prometheus", "metadata": metadata});
+            let spec = json!({"scaleTargetRef": {"name": "web"}, "triggers": vec![trigger; count],
+                "fallback": {"failureThreshold": 3, "replicas": 2}});
+            read(ApiGroup::KedaSh, &json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": spec}))
+        };
+        assert_eq!(with(18).definition.expect("is valid").triggers.len(), 18);
+        let refused = with(100);
+        let problems = refused.definition.expect_err("is too large").problems;
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        assert_eq!(problem.field, "spec.triggers");
+        assert_eq!(problem.message, "the triggers have 1373 KiB of text, more than 256 KiB");
+        assert_eq!(problem.fix, "write shorter queries");
+        assert_eq!(refused.triggers_types, "");
+        assert!(refused.spec_json.len() <= 64 << 10, "{}", refused.spec_json.len());
+    }
+
     /// Puts garbage in random places: it must be read without a panic, and a definition that counts as valid must meet
     /// the core's expectations.
     #[test]

@@ -75,6 +75,9 @@ pub(crate) struct Row {
     meaning: &'static str,
 }
 
+/// Bytes of text of all triggers of an object, since the text lives as long as the object. A query has a few hundred.
+const TEXT_BYTES_MAX: usize = 256 << 10;
+
 /// All supported types, in the order of `k8s/triggers.md`. A new type needs a row here.
 const SUPPORTED: &[TriggerType] = &[
     prometheus::TYPE,
@@ -259,6 +262,21 @@ pub(crate) fn read_all<'a>(
             "add at least one trigger, e.g. of type prometheus",
         );
     }
+    let text_bytes = spec.get("triggers").map_or(0, text_bytes);
+    if text_bytes > TEXT_BYTES_MAX {
+        report.problem(
+            Step::Triggers,
+            spec.path("triggers"),
+            format!(
+                "the triggers have {} KiB of text, more than {} KiB",
+                text_bytes.div_ceil(1024),
+                TEXT_BYTES_MAX >> 10
+            ),
+            "write shorter queries",
+        );
+    }
+    // Of too much text nothing is kept.
+    let items = if text_bytes > TEXT_BYTES_MAX { Vec::new() } else { items };
     let mut read = Triggers {
         triggers: Vec::new(),
         resource_triggers: Vec::new(),
@@ -308,6 +326,16 @@ pub(crate) fn read_all<'a>(
     read.types_text = distinct(read.kinds.iter().copied());
     read.authentications_text = distinct(authentications.iter().map(String::as_str));
     read
+}
+
+/// Returns how many bytes of text a value has, with the names of fields.
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(text_bytes).sum(),
+        Value::Object(members) => members.iter().map(|(name, member)| name.len() + text_bytes(member)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
 }
 
 /// One trigger, by what measures it.
