@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deletion::RESTORE_TRIES;
-use super::ownership::CROWD;
 use super::work::Work;
 use super::{WATCHED, World, watched_kind};
 use crate::scaling::composite;
@@ -23,8 +22,6 @@ use crate::scaling::target::{Target, TargetId};
 
 /// Upper bound on HPAs deleted while a write is in flight: 32 concurrent writes of about 1 s, times 8.
 const GONE_HPAS_MAX: usize = 256;
-/// They are reconciled at multiples of this time.
-const CROWD_EVERY_MS: i64 = 10_000;
 /// A target that could not be read is read again after this time.
 const TARGET_RETRY: Duration = Duration::from_secs(10);
 
@@ -275,25 +272,6 @@ impl World {
         self.objects.by_target.remove(target, key);
         // Another object with the same target may own it now.
         self.mark_target(target);
-    }
-
-    /// Marks the objects with this target. Of many only the owner is reconciled at once, and the others a little later
-    /// together: each event about the target, its HPA or one of them concerns them all.
-    pub(super) fn mark_target(&mut self, target: &TargetId) {
-        self.outbox.dirty.extend(self.objects.first_of_target(target, &self.facts));
-        if self.objects.by_target.get(target).len() > CROWD {
-            let at = UnixMillis((self.now.0 / CROWD_EVERY_MS + 1) * CROWD_EVERY_MS);
-            self.outbox.crowds.insert((at, target.clone()));
-        }
-    }
-
-    /// Marks the many objects of targets that something has happened to.
-    pub(super) fn mark_crowds(&mut self, now: UnixMillis) {
-        while self.outbox.crowds.first().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, target)) = self.outbox.crowds.pop_first() {
-                self.outbox.dirty.extend(self.objects.by_target.get(&target).iter().cloned());
-            }
-        }
     }
 
     fn mark_all(&mut self) {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::World;
 use super::work::{Facts, Objects, Work};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, OwnerRef, is_controlled_by};
-use crate::scaling::model::{ApiGroup, ObjectKey};
+use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::scaling::object::Object;
 use crate::scaling::target::{TargetId, target_is_taken};
 
@@ -12,7 +13,30 @@ use crate::scaling::target::{TargetId, target_is_taken};
 const HPA_OWNERSHIP_CHECK: &str = "validations.keda.sh/hpa-ownership";
 
 /// More objects with one target than this are no accident, and all of them together cost no more than these.
-pub(super) const CROWD: usize = 16;
+const CROWD: usize = 16;
+/// They are reconciled at multiples of this time.
+const CROWD_EVERY_MS: i64 = 10_000;
+
+impl World {
+    /// Marks the objects with this target. Of many only the owner is reconciled at once, and the others a little later
+    /// together: each event about the target, its HPA or one of them concerns them all.
+    pub(super) fn mark_target(&mut self, target: &TargetId) {
+        self.outbox.dirty.extend(self.objects.first_of_target(target, &self.facts));
+        if self.objects.by_target.get(target).len() > CROWD {
+            let at = UnixMillis((self.now.0 / CROWD_EVERY_MS + 1) * CROWD_EVERY_MS);
+            self.outbox.crowds.insert((at, target.clone()));
+        }
+    }
+
+    /// Marks the many objects of targets that something has happened to.
+    pub(super) fn mark_crowds(&mut self, now: UnixMillis) {
+        while self.outbox.crowds.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, target)) = self.outbox.crowds.pop_first() {
+                self.outbox.dirty.extend(self.objects.by_target.get(&target).iter().cloned());
+            }
+        }
+    }
+}
 
 impl Objects {
     /// The objects of a target that learn of its changes at once: all, or of many the owner.
