@@ -34,6 +34,9 @@ impl Object {
         self.find_pause(work);
         self.settle_attribution(work);
         self.observe_target(work);
+        if self.compose_meanwhile(work) {
+            self.publish(work);
+        }
         if !work.facts.may_decide(self.spec.key.group) {
             return;
         }
@@ -53,7 +56,6 @@ impl Object {
         }
         let verdict = if self.spec.is_hpa() { self.judge_hpa(work) } else { self.judge(work) };
         self.settle(verdict, work);
-        self.compose_meanwhile(work);
         self.publish(work);
         self.sync_status(work);
     }
