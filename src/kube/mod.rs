@@ -15,6 +15,7 @@ pub mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod kubeconfig;
+mod page_size;
 mod pages;
 pub mod request;
 pub(crate) mod resources;

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::client::RETRY_AFTER_MAX;
 use super::error::{Error, Status};
-use super::pages::PageSize;
+use super::page_size::PageSize;
 use crate::random::Random;
 use crate::scaling::event::{UnreadableObject, WatchEvent};
 

@@ -18,7 +18,9 @@ use ureq_proto::client::{Await100Result, Call, RecvBodyResult, RecvResponseResul
 
 use super::redirect::is_redirect;
 use super::request::{Hop, Request, head};
-use super::transport::LARGE_BYTES;
+
+/// Bodies up to this size need no permit: all polls in flight together parse them into a few megabytes.
+pub(super) const LARGE_BYTES: usize = 64 << 10;
 
 /// Bytes of a body that are read. One sample is 200 bytes, and a label set may reach some kilobytes; a larger body holds
 /// thousands of series and is an error anyway.

@@ -4,7 +4,7 @@
 //! container's variables), [`proxy`] (who is asked through whom), [`fault`] (errors in words). Shell: [`transport`] (the
 //! way in), `engine` (the thread that drives all requests), `link` (one connection), `proxied` (requests through a proxy),
 //! `stream` (connections for other protocols than HTTP),
-//! [`credentials`] (authentication parameters, fetched through a trait), [`poller`] (polls under way), `permit` (large
+//! [`credentials`] (authentication parameters, fetched through a trait), [`poller`] (polls under way), [`crate::permit`] (large
 //! answers one at a time). [`crate::prometheus`] and [`crate::metrics_api`] know what to ask and how to read the answer.
 //!
 //! Nothing here knows ScaledObjects, schedules or policies for missing values.

@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Inbox, Message, PendingRequest, Setup};
+use super::exchange::LARGE_BYTES;
 use super::failed;
 use super::proxy::ProxySettings;
 use super::request::{Request, TlsMaterial};
@@ -21,9 +22,6 @@ use crate::workers::{Closure, Pool, Workers};
 
 pub use super::engine::Reply;
 pub use super::exchange::BODY_MAX;
-
-/// Bodies up to this size need no permit: all polls in flight together parse them into a few megabytes.
-pub(crate) const LARGE_BYTES: usize = 64 << 10;
 
 /// Larger bodies are parsed one at a time in the whole process.
 static LARGE_READS: Semaphore = Semaphore::new(1, LARGE_BYTES);

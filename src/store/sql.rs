@@ -291,9 +291,10 @@ statements! {
     // The oldest time of any sample or roll-up: a series that ended before has none.
     OldestNumber Cold "SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM sample_head) AS at UNION ALL SELECT (SELECT min(from_unix_ms) FROM sample_block) \
         UNION ALL SELECT (SELECT min(from_unix_ms) FROM minute_block) UNION ALL SELECT (SELECT min(hour_unix_ms) FROM rolled_hour))";
-    // The newest time of what is written again and again.
+    // The newest time of what is written again and again, and of an orderly stop: a crash may be one of many in a loop.
     NewestRow Cold "SELECT max(at) FROM (SELECT (SELECT max(at_unix_ms) FROM sample_head) AS at UNION ALL SELECT (SELECT max(until_unix_ms) FROM sample_block) \
-        UNION ALL SELECT (SELECT max(at_unix_ms) FROM decision) UNION ALL SELECT (SELECT max(at_unix_ms) FROM hpa_observation))";
+        UNION ALL SELECT (SELECT max(at_unix_ms) FROM decision) UNION ALL SELECT (SELECT max(at_unix_ms) FROM hpa_observation) \
+        UNION ALL SELECT (SELECT max(stopped_at_unix_ms) FROM process_run WHERE state = 'orderly'))";
     // For the size cap: the time span of everything that may be deleted, however much that lasts is older.
     HasBlock Cold "SELECT EXISTS (SELECT 1 FROM sample_block)";
     OldestHistory Cold concat!("SELECT min(at) FROM (SELECT (SELECT min(at_unix_ms) FROM action) AS at \

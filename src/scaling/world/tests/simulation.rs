@@ -209,10 +209,14 @@ fn watch_cooldown(rig: &mut Rig, commands: &[Command]) {
                     assert!(over < now, "{}: cooldown until {over:?}", write.object);
                 }
             }
-            Command::Record(Record::Sample { object: key, answer: Answer::Value(value), .. }) => {
+            Command::Record(Record::Sample { at, object: key, answer: Answer::Value(value), .. }) => {
                 let Some(object) = world.objects.get(key) else {
                     continue;
                 };
+                // Nothing is decided on what is too old when it comes.
+                if now.since(*at) >= object.age_limit(world.settings.query_timeout) {
+                    continue;
+                }
                 let is_decided = object.poll_cycle.is_none()
                     && object.verdict == Verdict::Good
                     && object.scaling.is_none()
