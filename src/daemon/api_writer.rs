@@ -662,12 +662,13 @@ impl Pod {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Read, Write as _};
-    use std::net::{TcpListener, TcpStream};
+    use std::io::Write as _;
+    use std::net::TcpListener;
 
     use super::*;
     use crate::kube::config::ClusterConfig;
     use crate::kube::error::Status;
+    use crate::kube::fake;
 
     /// What becomes of a write of the replicas.
     #[derive(Clone, Copy)]
@@ -681,31 +682,13 @@ mod tests {
         Overtaken(u32),
     }
 
-    /// Reads a request; returns its body, which only a write has.
-    fn read(stream: &TcpStream) -> Vec<u8> {
-        let mut reader = BufReader::new(stream);
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            if line.trim().is_empty() {
-                break;
-            }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
-        body
-    }
-
     /// Has the replicas of one Deployment, and carries out a write of them if they have not changed since they were read.
     fn serve(listener: &TcpListener, mut replicas: u32, mut fates: impl Iterator<Item = Fate>) {
         let mut version = 1;
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let body = read(&stream);
+            // Only a write has a body.
+            let (_, body) = fake::read(&stream);
             let fate = if body.is_empty() { Fate::Answered } else { fates.next().unwrap() };
             if let Fate::Overtaken(others) = fate {
                 (replicas, version) = (others, version + 1);
@@ -748,7 +731,7 @@ mod tests {
     /// Regression: a write counted as ended before its outcome was in the inbox, so that an end just then lost it.
     #[test]
     fn a_write_has_ended_once_its_outcome_can_be_received() {
-        let client = crate::kube::fake::client(|_, _| (404, String::new()));
+        let client = fake::client(|_, _| (404, String::new()));
         let (inbox, events) = std::sync::mpsc::sync_channel(1);
         let writer = ApiWriter::start(&client, &Arc::new(Fence::default()), None, &inbox).unwrap();
         let object = ObjectKey::new(crate::scaling::model::ApiGroup::KedaSh, "shop", "web");

@@ -21,6 +21,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::encode::printable;
 use crate::kube::{Client, ClusterConfig, Error, Kubeconfig, Request};
 
 pub use subject::Subject;
@@ -142,14 +143,14 @@ impl Diagnosis {
             };
             writeln!(out, "{outcome:11}  {}", check.check)?;
             for note in &check.notes {
-                writeln!(out, "             {}", plain(note))?;
+                writeln!(out, "             {}", printable(note))?;
             }
             if !check.follows_from.is_empty() {
                 writeln!(out, "             follows from {}", check.follows_from.join(", "))?;
             }
             for finding in findings.by_ref().take(check.findings) {
-                let (cause, fix) = (plain(&finding.cause), plain(&finding.fix));
-                writeln!(out, "             {}: {}", finding.id, plain(&finding.subject))?;
+                let (cause, fix) = (printable(&finding.cause), printable(&finding.fix));
+                writeln!(out, "             {}: {}", finding.id, printable(&finding.subject))?;
                 writeln!(out, "               cause: {cause}\n               fix:   {fix}")?;
             }
         }
@@ -165,11 +166,6 @@ impl Diagnosis {
             count(Outcome::NotChecked)
         )
     }
-}
-
-/// Returns a text as one line without control characters: much of it comes from others, and a terminal obeys them.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Returns the outcome of a check with these findings.

@@ -18,6 +18,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::encode::printable;
 use crate::logfmt::iso;
 use crate::scaling::model::{ApiGroup, UnixMillis};
 use crate::spelling::nearest;
@@ -385,9 +386,4 @@ impl Explanation {
         }
         out
     }
-}
-
-/// Replaces control characters, since texts come from the cluster and must not control a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -24,8 +24,8 @@ pub(crate) fn client(mut answer: impl FnMut(&str, &[u8]) -> (u16, String) + Send
     Client::new(config)
 }
 
-/// Returns the method and the path without its query, and the body.
-fn read(stream: &TcpStream) -> (String, Vec<u8>) {
+/// Reads a request: returns the method and the path without its query, and the body.
+pub(crate) fn read(stream: &TcpStream) -> (String, Vec<u8>) {
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first).unwrap();

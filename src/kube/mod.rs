@@ -1,8 +1,8 @@
 //! The Kubernetes API over plain HTTP: requests, errors, watches.
 //!
-//! Pure files decide and parse (`request`, `error`, `watch`, `kubeconfig`, `websocket`), shells beside them do the I/O
-//! (`client`, `pages`, `watcher`, `config`, `discovery`, `tunnel`, `credential_plugin`). There is no Kubernetes client library and
-//! no async runtime: a watch is a thread that blocks on its stream.
+//! Pure files decide and parse (`request`, `error`, `watch`, `page_size`, `kubeconfig`, `websocket`), shells beside them do
+//! the I/O (`client`, `pages`, `watcher`, `config`, `discovery`, `tunnel`, `credential_plugin`). There is no Kubernetes
+//! client library and no async runtime: a watch is a thread that blocks on its stream.
 
 mod authorization;
 pub mod client;

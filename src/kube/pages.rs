@@ -13,8 +13,8 @@ use super::watch::Page;
 
 impl Client {
     /// Reads a list page by page, and hands over each item until `each` breaks. `request` makes a request of options, in
-    /// which continue token and resource version change, and the limit gets smaller where it must. With `ends_at` all pages together have until then, and no
-    /// request is repeated.
+    /// which continue token and resource version change, and the limit gets smaller where it must. With `ends_at` all pages
+    /// together have until then, and no request is repeated.
     ///
     /// # Errors
     /// When a page cannot be read, or an item of one.

@@ -465,7 +465,7 @@ mod tests {
             book.join(&format!("x.n{number}.svc.evil{number}.example"), later);
         }
         assert_eq!(running(&mut book, later), ["n0.a.example", "n0.b.example", "x.n0.svc.evil0.example"]);
-        // Names that nobody else can make up are looked up even if they are new.
+        // A new Service is looked up beside slow domains and other new names.
         for (new, after) in [("prometheus.shop.svc", SECOND), ("loki.shop.svc.cluster.local", 2 * SECOND)] {
             book.join(new, later + after);
             assert_eq!(running(&mut book, later + after), [new]);

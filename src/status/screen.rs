@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::{Object, Server, Status};
+use crate::encode::printable;
 use crate::history::command::terminal_size;
 use crate::history::units;
 
@@ -59,7 +60,7 @@ impl Status {
             let _ = writeln!(text, "history     {:.1} MB", bytes as f64 / 1e6);
         }
         for problem in &instance.problems {
-            let _ = writeln!(text, "problem     {}", plain(problem));
+            let _ = writeln!(text, "problem     {}", printable(problem));
         }
     }
 
@@ -129,19 +130,15 @@ fn rest(text: &mut String, count: usize, what: &str) {
 /// Writes columns as wide as their widest cell.
 fn table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
-    let width =
-        |column: usize| rows.iter().chain([&head]).map(|row| plain(&row[column]).chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().chain([&head]).map(|row| printable(&row[column]).chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     for row in [&head].into_iter().chain(rows) {
         let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{:width$}", plain(cell))).collect();
+            row.iter().zip(&widths).map(|(cell, width)| format!("{:width$}", printable(cell))).collect();
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
     }
-}
-
-/// Returns a text as one line without control characters: much of it comes from others, and a terminal obeys them.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Draws a text over the whole terminal, cut to its size, so that what comes first stays in sight.

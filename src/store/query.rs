@@ -16,6 +16,7 @@ use rusqlite::{Batch, Connection, OpenFlags, backup::Backup};
 
 use super::error::Error;
 use super::{file, reader, sql};
+use crate::encode::printable;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -349,11 +350,6 @@ fn text(value: ValueRef<'_>) -> String {
         ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
         ValueRef::Blob(blob) => format!("<{} bytes>", blob.len()),
     }
-}
-
-/// Replaces control characters, since texts come from the cluster: none may reach a terminal or break a table.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn csv(text: &str) -> String {

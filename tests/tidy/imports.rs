@@ -80,7 +80,11 @@ const LAYERS: &[Layer] = &[
         "encode logfmt scaling tls wire",
         "serves what others have published; it must answer whatever they do",
     ),
-    layer("explain", "logfmt scaling spelling store wire", "derives explanations from rows of the history alone"),
+    layer(
+        "explain",
+        "encode logfmt scaling spelling store wire",
+        "derives explanations from rows of the history alone",
+    ),
     layer("history", "scaling store wire", "plots rows of the history alone"),
     layer(
         "replay",
@@ -89,7 +93,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "status",
-        "history kube scaling store wire",
+        "encode history kube scaling store wire",
         "a command beside the daemon: what it recorded, and what the API server says of it",
     ),
     layer("plugin", "kube", "carries command lines into the pod without knowing what they mean"),

@@ -199,15 +199,18 @@ impl Object {
         self.publish(work);
     }
 
+    fn has_formula(&self) -> bool {
+        self.polled_definition.as_ref().is_some_and(|definition| definition.modifiers.is_some())
+    }
+
     /// Whether the formula may be evaluated again, if there is one. It may take longer than all else about an answer, and
     /// there may be a hundred answers.
     fn may_compose(&self, work: &mut Work<'_>) -> bool {
-        let has_formula = self.polled_definition.as_ref().is_some_and(|definition| definition.modifiers.is_some());
         let next = self.composed_at.plus(COMPOSE_EVERY);
         // A result is as old as the oldest of its values, which is replaced once in its age limit only.
         let limit = self.age_limit(work.settings.query_timeout);
         let is_old = matches!(self.composite, Some(Composite::Value { at, .. }) if work.now.since(at) >= limit);
-        let may = !has_formula || is_old || work.now >= next;
+        let may = !self.has_formula() || is_old || work.now >= next;
         if !may {
             work.outbox.wake(&self.spec.key, next);
         }
@@ -217,8 +220,7 @@ impl Object {
     /// Evaluates the formula during a poll cycle, which may be long: the formula's result is as old as the oldest of its
     /// values. Between poll cycles concludes from answers that came too soon after others. Returns whether it did.
     pub(super) fn compose_meanwhile(&mut self, work: &mut Work<'_>) -> bool {
-        let has_formula = self.polled_definition.as_ref().is_some_and(|definition| definition.modifiers.is_some());
-        if !has_formula || (self.poll_cycle.is_none() && !self.concludes_later) || !self.may_compose(work) {
+        if !self.has_formula() || (self.poll_cycle.is_none() && !self.concludes_later) || !self.may_compose(work) {
             return false;
         }
         if self.poll_cycle.is_some() {

@@ -116,7 +116,7 @@ impl Object {
             return self.pause(work);
         }
         match self.judge_running(work) {
-            // Last, since the HPA has to be told of a pause in one direction, which holds although its end is unreadable.
+            // Last, since a pause in one direction is a part of the HPA, and holds although its end is unreadable.
             Verdict::Good => self.pause_problem().unwrap_or(Verdict::Good),
             verdict => verdict,
         }

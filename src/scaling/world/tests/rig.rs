@@ -444,7 +444,7 @@ impl Rig {
                             self.writes_in_flight -= 1;
                             let writer = self.writers.remove(&done.id);
                             if let Some((object, slot, time)) = self.deferred.remove(&done.id)
-                                // What a deleted object was told is not about the one that has its name now.
+                                // An answer about a deleted object is not about the one that has its name now.
                                 && writer == Some(self.uid(&object))
                             {
                                 self.not_before.insert((object, slot), self.now.plus(time));
