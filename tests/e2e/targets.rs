@@ -123,8 +123,11 @@ fn a_kind_without_scale_is_distinguished_from_an_unknown_one() {
     let plain = json!({ "apiVersion": "e2e.example/v1", "kind": "Plain", "name": "api" });
     case.scale("so", json!({ "scaleTargetRef": plain, "triggers": triggers }));
     case.wait_for_event("ScaledObjectCheckFailed", "Target resource doesn't expose /scale subresource");
-    let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
-    assert!(message.contains("could not find the requested resource"), "{message}");
+    // Discovery may have lacked the new kind at first, and an event is seen before the condition is written.
+    wait_seeing("the missing subresource to be named", || {
+        let message = case.wait_for_condition("Ready", "False", "ScaledObjectCheckFailed");
+        message.contains("could not find the requested resource").then_some(()).ok_or(message)
+    });
     let unknown = json!({ "apiVersion": "nobody.example/v1", "kind": "Nothing", "name": "api" });
     case.scale("so", json!({ "scaleTargetRef": unknown, "triggers": triggers }));
     wait_seeing("the unknown kind to be named", || {

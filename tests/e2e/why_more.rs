@@ -283,6 +283,11 @@ fn who_cannot_act_is_named() {
     let own = Daemon::start_in(cluster, &[], folder);
     let db = own.db();
     wait_for_words(&db, &name, &[], &["2→5 by kubectl", "seen when hpalite started at", "it may be older"]);
+    // The change is seen before the lease is held; a process that is killed until then was a standby for all that is known.
+    wait_seeing("the new process to lead", || {
+        let text = ask(&db, &name, &[])?;
+        if text.contains("another instance") { Err(text) } else { Ok(()) }
+    });
     // If it is killed it cannot record that, but its silence shows it.
     let folder = own.kill();
     let db = folder.path().join("hpalite.db");
