@@ -121,6 +121,7 @@ impl World {
         let before = self.objects.get(&key).map(|object| {
             (object.target_id.clone(), object.spec.force_activation, object.spec.generation, hpa_id(&object.spec))
         });
+        let was_shadow = self.objects.get(&key).is_some_and(|object| object.spec.is_shadow);
         if spec.is_hpa() {
             self.number_annotations(&mut spec);
             self.index_asked(&key, Some(&spec));
@@ -175,6 +176,9 @@ impl World {
             self.unindex_target(&old_target, &key);
         }
         self.objects.by_target.insert(target.clone(), key.clone());
+        if was_shadow != self.objects.get(&key).is_some_and(|object| object.spec.is_shadow) {
+            self.mark_targets_of_hpas(&key);
+        }
         self.outbox.dirty.insert(key);
         self.mark_target(&target);
     }

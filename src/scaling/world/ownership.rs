@@ -28,6 +28,14 @@ impl World {
         }
     }
 
+    /// The HPAs of a shadow keep their targets, which need not be the one of its spec.
+    pub(super) fn mark_targets_of_hpas(&mut self, key: &ObjectKey) {
+        let Some(object) = self.objects.get(key) else { return };
+        let hpas = self.facts.hpas_of(object);
+        let targets: Vec<TargetId> = hpas.map(|hpa| TargetId::of(&hpa.namespace, &hpa.target)).collect();
+        targets.iter().for_each(|target| self.mark_target(target));
+    }
+
     /// Marks the many objects of targets that something has happened to.
     pub(super) fn mark_crowds(&mut self, now: UnixMillis) {
         while self.outbox.crowds.first().is_some_and(|(at, _)| *at <= now) {

@@ -78,6 +78,25 @@ fn the_owner_s_hpa_and_finalizer_stay_and_the_end_of_the_shadow_takes_over() {
     assert!(!rig.writes.is_empty() || rig.condition("shop", ConditionKind::Ready) == "Ready=True ScaledObjectReady");
 }
 
+/// Regression: the HPA of a shadow kept a target that the shadow had left for another, also after its end.
+#[test]
+fn the_end_of_a_shadow_frees_the_target_that_its_hpa_still_has() {
+    let mut rig = shop(3, 500.0, |_| {});
+    rig.seconds(5);
+    rig.annotate(&key("shop"), |object| object.is_shadow = true);
+    rig.cluster.put_object(fresh("heir", "web", testing::definition()));
+    rig.cluster.put_workload(&deployment(), workload("api", 1));
+    // It moves to a target that somebody else owns, so that its HPA stays behind.
+    rig.cluster.put_object(fresh("owner", "api", testing::definition()));
+    rig.seconds(60);
+    rig.edit(&key("shop"), |object| object.target.name = "api".to_owned());
+    rig.seconds(60);
+    assert!(rig.ready_message("heir").ends_with("already managed by the ScaledObject 'shop'"));
+    rig.annotate(&key("shop"), |object| object.is_shadow = false);
+    rig.seconds(5);
+    assert_eq!(rig.condition("heir", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+}
+
 #[test]
 fn a_daemon_that_is_a_shadow_makes_every_object_one() {
     let cluster = shop(3, 500.0, |_| {}).cluster;
