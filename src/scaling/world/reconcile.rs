@@ -183,7 +183,11 @@ impl Object {
     pub(super) fn resolve_target(&mut self, work: &mut Work<'_>) -> Target {
         let watched = watched_kind(&self.spec.target);
         let resolved = match (work.facts.shown_target(self), watched) {
-            (Some(found), _) => found,
+            (Some(found), _) => {
+                // What a read could not find out is known now, and no further read is due.
+                self.target_unreadable = None;
+                found
+            }
             (None, Some(gvkr)) if !work.facts.lists.workloads.get(&**gvkr).is_some_and(ListTracker::is_complete) => {
                 Target::Unknown
             }

@@ -91,6 +91,24 @@ fn a_target_of_which_it_cannot_be_found_out_whether_it_went_stops_nothing() {
     assert_eq!(rig.reasons(), [""; 0]);
 }
 
+/// Regression: one failed read of a target that no watch showed yet held its object for ever.
+#[test]
+fn a_target_that_could_not_be_read_is_readable_once_its_watch_shows_it() {
+    let mut rig = Rig::new(Cluster::default());
+    rig.set_answer("up", Answer::Value(0.0));
+    unseen(&mut rig, workload("web", 0));
+    rig.cluster.put_object(fresh("shop", "web", testing::definition()));
+    rig.seconds(5);
+    rig.target_fault = Some("the api server was too slow".to_owned());
+    rig.seconds(60);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False ErrorGettingCurrentReplicas");
+    rig.set_replicas("web", 0);
+    rig.set_answer("up", Answer::Value(500.0));
+    rig.seconds(60);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+    assert_eq!(rig.replicas("web"), 1);
+}
+
 #[test]
 fn an_authentication_that_was_applied_together_with_its_object_is_not_missing() {
     let mut rig = Rig::new(Cluster::default());
