@@ -6,7 +6,7 @@ use super::World;
 use super::work::{Facts, Objects, Work};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, OwnerRef, is_controlled_by};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
-use crate::scaling::object::Object;
+use crate::scaling::object::{Object, Verdict};
 use crate::scaling::target::{TargetId, target_is_taken};
 
 /// An annotation by which a foreign HPA is ignored, as by KEDA's admission webhook.
@@ -164,7 +164,9 @@ impl Object {
 
     /// Another object scales the target to and from zero.
     pub(super) fn is_target_owned(&self, work: &Work<'_>) -> bool {
-        self.has_rival(work, |other| other.owns_target)
+        // Who is refused a target that was its own keeps its claim, and scales nothing meanwhile.
+        let is_refused = |other: &Self| matches!(other.verdict, Verdict::Failed { .. });
+        self.has_rival(work, |other| other.owns_target && !other.spec.is_shadow && !is_refused(other))
     }
 
     fn has_rival(&self, work: &Work<'_>, counts: impl Fn(&Self) -> bool) -> bool {

@@ -322,6 +322,28 @@ fn one_that_sleeps_is_woken_though_others_name_its_target() {
     assert_eq!(rig.replicas("api"), 1);
 }
 
+/// Regression: a ScaledObject that had owned the target before the HPA came was taken for one that wakes it.
+#[test]
+fn one_that_sleeps_is_woken_though_its_target_had_another_owner() {
+    let annotations = [("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "0s")];
+    let mut cluster = Cluster::default();
+    cluster.put_workload(&deployment(), workload("api", 1));
+    cluster.put_object(fresh("before", "api", testing::definition()));
+    let mut rig = Rig::new(cluster);
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.set_answer("load", Answer::Value(0.0));
+    rig.seconds(900);
+    assert_eq!(rig.replicas("api"), 0);
+    put(&mut rig.cluster, &hpa("api", &annotations));
+    let seen = rig.cluster.hpas[&("default".to_owned(), "api".to_owned())].clone();
+    rig.cluster.put_hpa(seen);
+    rig.seconds(60);
+    assert!(rig.ready_message("before").ends_with("is already managed by the hpa 'api'"));
+    rig.set_answer("load", Answer::Value(5.0));
+    rig.seconds(65);
+    assert_eq!(rig.replicas("api"), 1);
+}
+
 #[test]
 fn a_shadow_and_a_rival_scale_nothing_to_zero() {
     let annotations = [("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "0s")];
