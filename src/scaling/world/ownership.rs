@@ -134,12 +134,18 @@ impl Object {
     /// The HPA of the target names a ScaledObject of the other API group as its owner, and whether that lives is not
     /// known, since its group has not been listed yet.
     pub(super) fn awaits_owner(&self, work: &Work<'_>) -> bool {
+        let is_incomplete = |group: &ApiGroup| {
+            let list = work.facts.lists.objects.get(group).filter(|_| !work.facts.absent.contains(group));
+            list.is_some_and(|list| !list.is_complete())
+        };
         let is_awaited = |owner: &OwnerRef| {
             let group = owner.api_version.split_once('/').and_then(|(group, _)| ApiGroup::from_name(group));
-            let group = group.filter(|group| owner.is_scaled_object() && !work.facts.absent.contains(group));
-            group.and_then(|group| work.facts.lists.objects.get(&group)).is_some_and(|list| !list.is_complete())
+            owner.is_scaled_object() && group.as_ref().is_some_and(is_incomplete)
         };
-        !self.spec.is_only_watched() && self.other_hpas(work).filter_map(|hpa| hpa.controller.as_ref()).any(is_awaited)
+        // Of a crowd each object would walk through all HPAs of the target, long after everything has been listed.
+        ApiGroup::ALL.iter().any(is_incomplete)
+            && !self.spec.is_only_watched()
+            && self.other_hpas(work).filter_map(|hpa| hpa.controller.as_ref()).any(is_awaited)
     }
 
     /// An HPA that scales the target for somebody else than a ScaledObject.
