@@ -398,6 +398,8 @@ impl Object {
                 }
                 self.report_ready(work);
                 if self.redecide && self.slots.scale.is_free(work.now) {
+                    // The answers that came meanwhile count, though the formula may not have been evaluated over them yet.
+                    self.compose(work);
                     self.decide(work);
                 }
             }

@@ -1,5 +1,7 @@
 //! Triggers that count pods: which are counted, and what follows from a count.
 
+use std::time::Duration;
+
 use super::*;
 use crate::scaling::event::{Event, Record};
 use crate::scaling::model::{PodSelection, Source, Trigger};
@@ -49,6 +51,31 @@ fn a_count_is_acted_on_without_waiting_for_a_poll_cycle() {
     // And the poll cycles go on with what is known.
     rig.seconds(60);
     assert!(rig.records.iter().filter(|record| matches!(record, Record::Sample { .. })).count() > samples);
+}
+
+/// Regression: a scale that was tried again was decided on the formula's last result, which was older than its triggers.
+#[test]
+fn a_scale_that_is_tried_again_is_decided_on_what_is_known_by_then() {
+    let mut rig = shop(1, 0.0, |d| {
+        d.triggers = vec![counting(0, "worker")];
+        d.cooldown_period = Duration::ZERO;
+        testing::put_formula(d, "a * 2");
+    });
+    rig.pods.insert(selection("worker"), Ok(1));
+    rig.seconds(120);
+    rig.write_ms = 300;
+    rig.clear();
+    counted(&mut rig, "worker", Ok(0));
+    rig.run(20);
+    assert!(rig.kinds().contains(&"Scale"), "the write is under way: {:?}", rig.kinds());
+    // It will be refused, since somebody changes the replicas before it arrives.
+    rig.set_replicas("web", 2);
+    rig.run(20);
+    rig.clear();
+    counted(&mut rig, "worker", Ok(5));
+    rig.seconds(20);
+    assert!(!rig.kinds().contains(&"Scale"), "{:?}", rig.writes);
+    assert_eq!(rig.replicas("web"), 2);
 }
 
 /// Regression: the formula was evaluated for each of the triggers whose pods one change counted anew, and each time.
