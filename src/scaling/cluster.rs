@@ -148,6 +148,13 @@ impl Cluster {
         self.authentications.insert(found.key.clone(), found);
     }
 
+    pub fn remove_authentication(&mut self, key: &AuthenticationKey) {
+        if self.authentications.remove(key).is_some() {
+            let gone = deleted(&key.namespace, &key.name, "");
+            self.echoes.push(Event::Authentication(key.group, key.kind, gone));
+        }
+    }
+
     pub fn remove_workload(&mut self, id: &WorkloadId) {
         if self.workloads.remove(id).is_some() && watched_workloads().contains(&id.0) {
             let (gvkr, namespace, name) = id;

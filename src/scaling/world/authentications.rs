@@ -141,6 +141,8 @@ impl World {
             return;
         }
         let Some(found) = self.facts.authentications.get(key) else {
+            // It went while its write was under way.
+            self.authentication_retries.remove(key);
             return;
         };
         let Some(kind) = self.authentication_write(found) else {

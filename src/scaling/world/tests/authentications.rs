@@ -124,3 +124,18 @@ fn a_deleted_authentication_with_keda_s_finalizer_is_released() {
     let count = kinds.iter().filter(|kind| **kind == "AuthenticationFinalizers");
     assert_eq!(count.count(), 1);
 }
+
+/// Regression: the retry of a write stayed for ever if its authentication went while the write was under way.
+#[test]
+fn nothing_stays_of_an_authentication_that_is_gone() {
+    let mut rig = shop(1, 500.0, uses_authentication);
+    rig.cluster.put_authentication(authentication("token"));
+    rig.write_ms = 5_000;
+    rig.seconds(2);
+    assert!(rig.kinds().contains(&"AuthenticationStatus"), "it is under way: {:?}", rig.kinds());
+    let id = authentication("token").key;
+    rig.cluster.remove_authentication(&id);
+    rig.seconds(600);
+    assert!(rig.world.authentication_retries.is_empty());
+    assert!(rig.world.next_deadline().is_none_or(|at| at > rig.now));
+}
