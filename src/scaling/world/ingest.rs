@@ -550,6 +550,8 @@ impl World {
         }
         if let Some((target, workload)) = found {
             self.note_replicas(&target, &workload);
+            // Of a crowd only the owner is noted there, and the one that has read may be another.
+            self.with(&key, |object, work| object.note_replicas_of(&workload, work));
         }
         self.outbox.dirty.insert(key.clone());
         self.with(&key, |object, work| {
