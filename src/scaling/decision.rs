@@ -166,6 +166,12 @@ impl Decision {
         }
     }
 
+    /// Errors leave open whether it is active, and nothing is scaled in.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self.reason, Reason::WaitingForFallback | Reason::HeldOnError)
+    }
+
     /// Returns true if the cooldown restarts with this decision, or once the replicas that it asks for are written.
     #[must_use]
     pub fn renews_cooldown(&self) -> bool {

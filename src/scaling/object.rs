@@ -68,6 +68,8 @@ pub(super) struct Object {
     pub(super) last_active_at: Option<UnixMillis>,
     /// `last_active_at` as last recorded in the history.
     pub(super) recorded_active_at: Option<UnixMillis>,
+    /// Whether it was active when that was known last.
+    pub(super) was_active: bool,
     /// The decision from which the status takes Ready, Active and the activity of the triggers.
     pub(super) decision: Option<Arc<Decision>>,
     pub(super) ready_pods: Option<Result<u32, String>>,
@@ -295,6 +297,7 @@ impl Object {
             hpa_kept: None,
             hpa_correction: None,
             slots: Slots::default(),
+            was_active: false,
             in_flight_writes: Vec::new(),
             scaling: None,
             redecide: false,

@@ -404,7 +404,20 @@ impl Object {
             (Target::Failed { message, .. }, _) => Err(message.as_str()),
             (Target::Unknown | Target::Reading, _) => Err("not read yet"),
         };
-        let decision = decide(&self.spec, decided_triggers(self), current, self.last_active_at, work.now);
+        let mut decision = decide(&self.spec, decided_triggers(self), current, self.last_active_at, work.now);
+        // An outage may have hidden when the activity ended, like a restart, and the first answer after it, which is often
+        // empty, must not find the cooldown over.
+        let is_over = decision.cooldown_until.is_some() && self.was_active;
+        let is_unknown = |at: UnixMillis| work.now.since(at) > self.longest_between_answers();
+        if is_over && self.last_active_at.is_some_and(is_unknown) {
+            self.last_active_at = Some(work.now);
+            decision = decide(&self.spec, decision.triggers, current, self.last_active_at, work.now);
+        }
+        self.was_active = match decision.is_active() {
+            Some(_) if decision.is_held() => self.was_active,
+            Some(is_active) => is_active,
+            None => self.was_active,
+        };
         let decision = Arc::new(if self.spec.is_shadow { decision.shadowed() } else { decision });
         // A decision to pause does not depend on triggers, so their last state stays in the status.
         if !is_paused && !self.decision.as_ref().is_some_and(|before| decision.has_status_of(before)) {
@@ -419,6 +432,11 @@ impl Object {
             work.outbox.record(Record::Decision { at, object, decision: Arc::clone(&decision) });
         }
         self.act(decision, work);
+    }
+
+    /// Between two polls of a trigger that answers there is no more time than this.
+    fn longest_between_answers(&self) -> Duration {
+        self.polled_definition.as_ref().map_or(Duration::ZERO, |definition| definition.polling_interval * 2)
     }
 
     /// Returns whether a decision is to be recorded beside the last one that was.

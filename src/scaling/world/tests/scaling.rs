@@ -346,3 +346,37 @@ fn a_scale_that_is_refused_is_decided_once_for_each_attempt() {
     assert!((3..20).contains(&tried), "{tried}");
     assert!(decided <= tried + 1, "{decided} decisions for {tried} attempts");
 }
+
+/// Regression: the first answer after an outage, often an empty one, found the cooldown over.
+#[test]
+fn an_outage_that_hid_the_end_of_a_load_is_no_part_of_the_cooldown() {
+    let mut rig = shop(3, 500.0, |d| d.cooldown_period = Duration::from_secs(300));
+    rig.seconds(120);
+    rig.set_answer("up", failed("connection refused"));
+    rig.seconds(900);
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.seconds(280);
+    assert_eq!(rig.replicas("web"), 3);
+    rig.seconds(90);
+    assert_eq!(rig.replicas("web"), 0);
+    // A standstill hides it as well.
+    let mut rig = shop(3, 500.0, |d| d.cooldown_period = Duration::from_secs(300));
+    rig.seconds(120);
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.stand_still(900_000);
+    rig.seconds(280);
+    assert_eq!(rig.replicas("web"), 3);
+    rig.seconds(90);
+    assert_eq!(rig.replicas("web"), 0);
+    // What was inactive before an outage goes on cooling down.
+    let mut rig = shop(3, 500.0, |d| d.cooldown_period = Duration::from_secs(300));
+    rig.seconds(120);
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.seconds(60);
+    rig.set_answer("up", failed("connection refused"));
+    rig.seconds(900);
+    assert_eq!(rig.replicas("web"), 3);
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.seconds(40);
+    assert_eq!(rig.replicas("web"), 0);
+}
