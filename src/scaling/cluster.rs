@@ -27,6 +27,8 @@ pub struct Cluster {
     pub namespaces: BTreeMap<String, Pause>,
     /// Names of HPAs that the API server refuses as invalid.
     pub refused_hpas: Vec<String>,
+    /// HPAs must not be deleted.
+    pub keeps_hpas: bool,
     /// An admission webhook refuses every scale.
     pub refuses_scales: bool,
     /// It is too old for the tolerance of an HPA, and drops the field.
@@ -216,6 +218,9 @@ impl Cluster {
             },
             WriteKind::ApplyHpa(desired) => self.apply_hpa(desired),
             WriteKind::ReplaceHpa { desired, resource_version } => self.replace_hpa(desired, resource_version),
+            WriteKind::DeleteHpa { .. } if self.keeps_hpas => {
+                Err(error(WriteErrorKind::Forbidden, "a policy keeps it"))
+            }
             WriteKind::DeleteHpa { name, uid } => {
                 let id = (write.object.namespace.to_string(), name.clone());
                 if self.hpas.get(&id).is_none_or(|hpa| hpa.uid != *uid) {

@@ -43,6 +43,8 @@ pub(super) struct Object {
     pub(super) is_target_being_read: bool,
     /// Reads of the target in a row that could not find out whether it is there.
     pub(super) target_faults: u32,
+    /// When a read found the target last; 0 if it must be read again before anything follows from its replicas.
+    pub(super) target_read_at: UnixMillis,
     /// The target may have changed since that read was sent, so its answer may be out of date.
     pub(super) is_target_read_old: bool,
     /// Replicas that the target had when it was first seen, before anything was done to it.
@@ -66,14 +68,18 @@ pub(super) struct Object {
     pub(super) poll_cycle: Option<PollCycle>,
     pub(super) cadence: ReadCadence,
     pub(super) last_active_at: Option<UnixMillis>,
-    /// `last_active_at` as last recorded in the history.
-    pub(super) recorded_active_at: Option<UnixMillis>,
     /// Whether it was active when that was known last.
     pub(super) was_active: bool,
+    /// `last_active_at` as last recorded in the history.
+    pub(super) recorded_active_at: Option<UnixMillis>,
     /// The decision from which the status takes Ready, Active and the activity of the triggers.
     pub(super) decision: Option<Arc<Decision>>,
     pub(super) ready_pods: Option<Result<u32, String>>,
     pub(super) hpa_refusal: Option<HpaRefusal>,
+    /// Why the HPA could not be deleted.
+    pub(super) hpa_stays: Option<String>,
+    /// Why the target could not be scaled.
+    pub(super) scale_refusal: Option<String>,
     /// The API server stored another HPA than the one that was written, and would do so again.
     pub(super) hpa_kept: Option<Box<Kept>>,
     /// The last one that succeeded.
@@ -276,6 +282,7 @@ impl Object {
             target_retry_at: None,
             is_target_being_read: false,
             target_faults: 0,
+            target_read_at: UnixMillis(0),
             is_target_read_old: false,
             original_replicas: None,
             owns_target: false,
@@ -290,14 +297,16 @@ impl Object {
             poll_cycle: None,
             cadence: ReadCadence::default(),
             last_active_at,
+            was_active: false,
             recorded_active_at: restored_active_at,
             decision: None,
             ready_pods: None,
             hpa_refusal: None,
+            hpa_stays: None,
+            scale_refusal: None,
             hpa_kept: None,
             hpa_correction: None,
             slots: Slots::default(),
-            was_active: false,
             in_flight_writes: Vec::new(),
             scaling: None,
             redecide: false,
@@ -345,6 +354,12 @@ impl Object {
             self.owns_target = false;
             self.original_replicas = None;
             self.recorded.replicas = None;
+            self.scale_refusal = None;
+            self.target_read_at = UnixMillis(0);
+        }
+        // What was refused before may not be refused any more.
+        if spec.generation != self.spec.generation {
+            self.slots.scale.forget_failures();
         }
         if let (Some(new), Some(old)) = (&mut spec.observed, &mut self.spec.observed) {
             new.follow(old, spec.generation == self.spec.generation);

@@ -150,9 +150,7 @@ impl World {
                 self.objects.insert(key.clone(), object);
             }
         }
-        let Some(object) = self.objects.get(&key) else {
-            return;
-        };
+        let Some(object) = self.objects.get(&key) else { return };
         let target = object.target_id.clone();
         let spec = &object.spec;
         // A change of annotations takes effect at once, like one of the spec.
@@ -620,6 +618,7 @@ impl Object {
         let is_to_be_restored = self.spec.deletion_requested && self.target_faults < RESTORE_TRIES;
         if read.result.is_ok() {
             self.target_faults = 0;
+            self.target_read_at = work.now;
         }
         match read.result {
             // The watch is newer than the read.

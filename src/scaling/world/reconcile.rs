@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::lists::ListTracker;
 use super::ownership::living_owner;
 use super::work::Work;
+use super::writes::WRITE_TRIES;
 use super::{NO_COLLECTOR, watched_kind};
 use crate::scaling::age;
 use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
@@ -24,8 +25,8 @@ const STATUS_SETTLE: Duration = Duration::from_secs(1);
 const PAUSE_LOOK_MS: i64 = 3_600_000;
 /// What kube-metrics-adapter's own event about unusable annotations says before the reason.
 const NO_COLLECTOR_PHRASE: &str = "Failed to create new metrics collector";
-/// An HPA that is still missing after this many failed writes is reported.
-const HPA_TRIES: u32 = 3;
+/// A target that no watch shows is read so often while it is kept at a paused count.
+const PAUSED_LOOK_EVERY: Duration = Duration::from_mins(1);
 
 impl Object {
     /// Brings everything about the object up to date.
@@ -74,6 +75,10 @@ impl Object {
         let pause = Pause::in_force(&self.own_pause, namespace, work.now);
         let is_changed = pause != self.spec.pause;
         self.spec.pause = pause;
+        if is_changed {
+            // What was refused before may not be refused any more.
+            self.slots.scale.forget_failures();
+        }
         if is_changed && self.polled_generation.is_some() && !self.spec.pause.is_full() {
             work.schedule.plan(&self.spec.key, work.now);
         }
@@ -218,6 +223,20 @@ impl Object {
         resolved
     }
 
+    /// Reads a target that no watch shows again if the last read is older than this: nothing else says what others have
+    /// made of its replicas.
+    pub(super) fn look_again(&mut self, after: Duration, work: &mut Work<'_>) {
+        if !matches!(self.target, Target::Found { .. }) || work.facts.watched_target(self).is_some() {
+            return;
+        }
+        let due = self.target_read_at.plus(after);
+        if due <= work.now {
+            self.doubt_target();
+        } else {
+            work.outbox.wake(&self.spec.key, due);
+        }
+    }
+
     /// Reads a target that no watch shows, unless a read is under way.
     pub(super) fn read_target(&mut self, work: &mut Work<'_>) {
         self.target_retry_at = None;
@@ -239,27 +258,41 @@ impl Object {
         self.stop(work);
         if was_running {
             self.emit_normal("KEDAScalersStopped", "StopScaling", "Stopped scalers watch", work);
+            // The HPA may have scaled since the last read.
+            self.target_read_at = UnixMillis(0);
+            self.hpa_stays = None;
         }
         let is_ours = |hpa: &&ObservedHpa| !hpa.deletion_requested && !self.spec.is_shadow;
         if let Some(hpa) = work.facts.hpa_of(self).filter(is_ours) {
+            self.target_read_at = UnixMillis(0);
             self.delete_hpa(hpa, work);
-            return Verdict::Pending;
+            return match &self.hpa_stays {
+                Some(message) => {
+                    Verdict::Failed { phrase: "failed to delete HPA for paused ScaledObject", message: message.clone() }
+                }
+                None => Verdict::Pending,
+            };
         }
         if let Some(verdict) = self.pause_problem() {
             return verdict;
         }
-        if self.spec.pause.replicas.is_some() {
+        if let Some(wanted) = self.spec.pause.replicas.clone() {
+            let refused =
+                |message| Verdict::Failed { phrase: "failed to scale target to paused replica count", message };
+            self.look_again(PAUSED_LOOK_EVERY, work);
             match self.resolve_target(work) {
-                Target::Found { .. } => {
+                Target::Found { workload, .. } => {
                     // A pause must not scale a target that another object owns.
                     if let Some(message) = self.conflict(work) {
                         return Verdict::failed(Step::BuildScalers, message);
                     }
                     self.decide(work);
+                    let is_there = wanted.is_ok_and(|wanted| wanted == workload.replicas);
+                    if let Some(message) = self.scale_refusal.as_ref().filter(|_| !is_there) {
+                        return refused(message.clone());
+                    }
                 }
-                Target::Failed { message, .. } => {
-                    return Verdict::Failed { phrase: "failed to scale target to paused replica count", message };
-                }
+                Target::Failed { message, .. } => return refused(message),
                 Target::Unknown | Target::Reading => return Verdict::Pending,
             }
         } else if let Target::Found { .. } = self.resolve_target(work) {
@@ -279,6 +312,7 @@ impl Object {
     }
 
     /// Deletes an HPA, unless it is going already.
+    /// What the API server has against it is in `hpa_stays`.
     pub(super) fn delete_hpa(&mut self, hpa: &ObservedHpa, work: &mut Work<'_>) {
         if !hpa.deletion_requested {
             let (name, uid) = (hpa.name.clone(), hpa.uid.clone());
@@ -297,8 +331,12 @@ impl Object {
         // After a change of the name the old HPA is deleted first, since two HPAs on one target disable each other.
         if let Some(old) = work.facts.misnamed_hpa(self) {
             self.delete_hpa(old, work);
-            return Verdict::Pending;
+            return match &self.hpa_stays {
+                Some(message) => Verdict::failed(Step::BuildScalers, message.clone()),
+                None => Verdict::Pending,
+            };
         }
+        self.hpa_stays = None;
         let is_news = self.hpa_refusal.as_ref().is_some_and(|refusal| *refusal.desired != desired);
         if is_news {
             // The API server may accept the new content, so the refusal of the old one no longer counts. One that is
@@ -360,7 +398,7 @@ impl Object {
         }
         let failures = self.slots.hpa.failures;
         match &self.hpa_refusal {
-            Some(refusal) if refusal.is_final || (!exists && failures >= HPA_TRIES) => {
+            Some(refusal) if refusal.is_final || (!exists && failures >= WRITE_TRIES) => {
                 Verdict::failed(Step::BuildScalers, refusal.message.clone())
             }
             // An HPA that is only out of date goes on scaling.

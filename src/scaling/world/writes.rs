@@ -22,6 +22,10 @@ const RETRY_MAX: Duration = Duration::from_mins(1);
 /// The same content will be refused again, unless a webhook or a quota changes.
 const RETRY_REFUSED: Duration = Duration::from_secs(30);
 const RETRY_REFUSED_MAX: Duration = Duration::from_mins(10);
+/// A target that refuses to be scaled stays as it is until the next attempt, whatever its load.
+const RETRY_SCALE_MAX: Duration = Duration::from_mins(2);
+/// What still fails after so many attempts is said on the object.
+pub(super) const WRITE_TRIES: u32 = 3;
 /// Whoever leaves a corrected HPA alone for this long no longer fights for it.
 const QUIET: Duration = Duration::from_mins(1);
 /// A watch usually shows an HPA within this time.
@@ -98,6 +102,7 @@ impl World {
                 self.hpa_written(key, &desired, true, ok, now);
             }
             WriteKind::DeleteHpa { name, uid } => {
+                object.hpa_stays = None;
                 self.hpa_gone(&HpaId::new(&key.namespace, &name), &uid);
             }
             WriteKind::Scale { target, from, to } => self.scaled(key, &target, from, to, now),
@@ -153,6 +158,7 @@ impl World {
             return;
         };
         let scaling = object.scaling.take();
+        object.scale_refusal = None;
         let id = TargetId::of_workload(&target.gvkr, &key.namespace, &target.name);
         // The watch will show the same later. Nothing must be decided on the old replicas until then. The object may name
         // another target since.
@@ -186,7 +192,9 @@ impl World {
             // The newer version will arrive soon, and is decided on again.
             WriteErrorKind::Conflict => self.outbox.backoff(failures, Duration::from_millis(50), RETRY_MAX),
             WriteErrorKind::Invalid | WriteErrorKind::Forbidden | WriteErrorKind::Terminating => {
-                self.outbox.backoff(failures, RETRY_REFUSED, RETRY_REFUSED_MAX)
+                let is_scale = matches!(kind, WriteKind::Scale { .. });
+                let longest = if is_scale { RETRY_SCALE_MAX } else { RETRY_REFUSED_MAX };
+                self.outbox.backoff(failures, RETRY_REFUSED, longest)
             }
             WriteErrorKind::NotFound | WriteErrorKind::Transient => {
                 self.outbox.backoff(failures, RETRY_BASE, RETRY_MAX)
@@ -197,23 +205,25 @@ impl World {
             slot.failed(retry_at, error.retry_after.is_some());
         }
         self.outbox.wake(key, retry_at);
+        let is_final =
+            !matches!(error.kind, WriteErrorKind::Conflict | WriteErrorKind::NotFound | WriteErrorKind::Transient);
+        let is_said = is_final || (error.kind != WriteErrorKind::Conflict && failures + 1 >= WRITE_TRIES);
         match kind {
             WriteKind::Scale { target, from, to } => {
+                object.scale_refusal = is_said.then(|| error.message.clone());
                 self.with(key, |object, work| object.scale_failed(&target, from, to, error, work))
             }
             WriteKind::CreateHpa(desired) | WriteKind::ApplyHpa(desired) | WriteKind::ReplaceHpa { desired, .. }
                 if error.kind != WriteErrorKind::Conflict =>
             {
-                object.hpa_refusal = Some(HpaRefusal {
-                    desired,
-                    message: error.message.clone(),
-                    is_final: !matches!(error.kind, WriteErrorKind::NotFound | WriteErrorKind::Transient),
-                });
+                object.hpa_refusal = Some(HpaRefusal { desired, message: error.message.clone(), is_final });
             }
             WriteKind::DeleteHpa { name, uid } if error.kind == WriteErrorKind::NotFound => {
                 object.slots.hpa.succeeded();
+                object.hpa_stays = None;
                 self.hpa_gone(&HpaId::new(&key.namespace, &name), &uid);
             }
+            WriteKind::DeleteHpa { .. } => object.hpa_stays = is_said.then(|| error.message.clone()),
             // An earlier attempt succeeded, and its answer was lost.
             WriteKind::Release { finalizers, .. } if error.kind == WriteErrorKind::NotFound => {
                 object.spec.finalizers = finalizers;

@@ -305,3 +305,95 @@ fn without_the_right_to_see_namespaces_everything_else_goes_on() {
     rig.seconds(5);
     assert!(!rig.polls.is_empty());
 }
+
+/// An object about a target that no watch shows, which is read at each poll.
+fn about_a_rollout(replicas: u32, up: f64) -> Rig {
+    let mut cluster = Cluster::default();
+    let mut object = fresh("shop", "web", testing::definition());
+    (object.target.api_version, object.target.kind) = ("argoproj.io/v1alpha1".to_owned(), "Rollout".to_owned());
+    object.restore_to_original = true;
+    cluster.put_object(object);
+    cluster.put_workload(&super::creation::rollout(), workload("web", replicas));
+    let mut rig = Rig::new(cluster);
+    rig.set_answer("up", Answer::Value(up));
+    rig.seconds(65);
+    rig
+}
+
+fn scale_rollout(rig: &mut Rig, replicas: u32) {
+    rig.cluster.put_workload(&super::creation::rollout(), workload("web", replicas));
+}
+
+fn rollout_s_replicas(rig: &Rig) -> u32 {
+    rig.cluster.workloads.values().next().unwrap().replicas
+}
+
+/// Regression: the count of the last poll was believed, and nothing looked again while the pause lasted.
+#[test]
+fn a_paused_count_is_compared_with_a_target_that_no_watch_shows() {
+    let mut rig = about_a_rollout(3, 500.0);
+    scale_rollout(&mut rig, 8);
+    rig.annotate(&key("shop"), |object| object.pause.replicas = Some(Ok(3)));
+    rig.seconds(5);
+    assert_eq!(rollout_s_replicas(&rig), 3);
+    // Also against others, a little later.
+    scale_rollout(&mut rig, 6);
+    rig.seconds(70);
+    assert_eq!(rollout_s_replicas(&rig), 3);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+    rig.clear();
+    rig.seconds(600);
+    assert_eq!(rig.kinds(), [""; 0], "looking writes nothing");
+}
+
+/// Regression: the same, when the original count is restored.
+#[test]
+fn an_original_count_is_compared_with_a_target_that_no_watch_shows() {
+    let mut rig = about_a_rollout(2, 500.0);
+    scale_rollout(&mut rig, 8);
+    rig.cluster.delete_object(&key("shop"));
+    rig.seconds(5);
+    assert_eq!(rollout_s_replicas(&rig), 2);
+    assert!(rig.cluster.objects.is_empty());
+}
+
+/// Regression: the object said that it was paused, and its HPA scaled on.
+#[test]
+fn an_hpa_that_cannot_be_deleted_is_said_for_as_long_as_it_stays() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.cluster.keeps_hpas = true;
+    rig.annotate(&key("shop"), |object| object.pause.replicas = Some(Ok(0)));
+    rig.seconds(5);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False ScaledObjectCheckFailed");
+    assert_eq!(rig.ready_message("shop"), "failed to delete HPA for paused ScaledObject: a policy keeps it");
+    rig.cluster.keeps_hpas = false;
+    rig.seconds(900);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+    assert_eq!((rig.replicas("web"), rig.cluster.hpas.len()), (0, 0));
+    // It does not block a deletion for ever either.
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.annotate(&key("shop"), |object| object.restore_to_original = true);
+    rig.seconds(5);
+    rig.cluster.keeps_hpas = true;
+    rig.cluster.delete_object(&key("shop"));
+    rig.seconds(3_600);
+    assert!(rig.cluster.objects.is_empty());
+}
+
+/// Regression: the object said that it was ready.
+#[test]
+fn a_paused_count_that_is_refused_is_said_and_tried_again() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.cluster.refuses_scales = true;
+    rig.annotate(&key("shop"), |object| object.pause.replicas = Some(Ok(0)));
+    rig.seconds(5);
+    let refused = "failed to scale target to paused replica count: denied the request";
+    assert_eq!(rig.ready_message("shop"), refused);
+    rig.seconds(600);
+    assert_eq!(rig.ready_message("shop"), refused);
+    rig.cluster.refuses_scales = false;
+    rig.seconds(150);
+    assert_eq!((rig.replicas("web"), &*rig.ready_message("shop")), (0, "ScaledObject is paused"));
+}

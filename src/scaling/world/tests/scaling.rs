@@ -347,6 +347,25 @@ fn a_scale_that_is_refused_is_decided_once_for_each_attempt() {
     assert!(decided <= tried + 1, "{decided} decisions for {tried} attempts");
 }
 
+/// Regression: the next attempt was up to twelve minutes away, whatever had been mended meanwhile.
+#[test]
+fn a_scale_that_was_refused_is_tried_again_at_an_edit_and_soon_without_one() {
+    let refused = || {
+        let mut rig = shop(0, 5.0, |_| {});
+        rig.cluster.refuses_scales = true;
+        rig.seconds(3_600);
+        rig.cluster.refuses_scales = false;
+        rig
+    };
+    let mut rig = refused();
+    rig.edit(&key("shop"), |object| redefine(object, |d| d.max_replicas = 9));
+    rig.seconds(5);
+    assert_eq!(rig.replicas("web"), 1);
+    let mut rig = refused();
+    rig.seconds(150);
+    assert_eq!(rig.replicas("web"), 1);
+}
+
 /// Regression: the first answer after an outage, often an empty one, found the cooldown over.
 #[test]
 fn an_outage_that_hid_the_end_of_a_load_is_no_part_of_the_cooldown() {
