@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cache::SharedCache;
+use super::cache::{Good, SharedCache};
 use super::env::{self, Container, Data, DataKind};
 use super::{Parameters, failed};
 use crate::scaling::event::{Credentials, EnvTarget, ErrorClass, PollError};
@@ -249,12 +249,12 @@ impl Resolver {
             return Err(format!("Secret {namespace}/{name} may not be read (KEDA_RESTRICT_SECRET_ACCESS)"));
         }
         let key = (kind, (namespace.to_owned(), name.to_owned()));
-        let found = self.data.get(&key, namespace, &*self.clock, |from| {
+        let found = self.data.get(&key, namespace, &*self.clock, |_| {
             let result = match kind {
                 DataKind::Secret => self.source.secret(namespace, name),
                 DataKind::ConfigMap => self.source.config_map(namespace, name),
             };
-            (result.map(Arc::new), from.plus(SHARED_FOR))
+            (result.map(Arc::new), Good::For(SHARED_FOR))
         });
         present(found, || format!("{} {namespace}/{name}", kind.name()))
     }
@@ -267,9 +267,9 @@ impl Resolver {
                     // Renewed with a fifth of its lifetime left, as the kubelet does, so that a short outage of the API
                     // server does no harm.
                     let until = from.plus(token.expires_at.since(from) * 4 / 5);
-                    (Ok(Arc::new(token)), until)
+                    (Ok(Arc::new(token)), Good::Until(until))
                 }
-                Err(error) => (Err(error), from.plus(SHARED_FOR)),
+                Err(error) => (Err(error), Good::For(SHARED_FOR)),
             }
         });
         let label = || format!("ServiceAccount {namespace}/{service_account}");
@@ -282,8 +282,8 @@ impl Resolver {
             return Err(format!("variable {name}: the scale target has no containers to take it from"));
         };
         let label = || format!("{} {}/{}", target.gvkr.kind, target.namespace, target.name);
-        let found = self.containers.get(target, &target.namespace, &*self.clock, |from| {
-            (self.source.containers(target).map(Arc::new), from.plus(SHARED_FOR))
+        let found = self.containers.get(target, &target.namespace, &*self.clock, |_| {
+            (self.source.containers(target).map(Arc::new), Good::For(SHARED_FOR))
         });
         let containers = present(found, label)?.ok_or_else(|| format!("{} does not exist", label()))?;
         let wanted = container.or(target.container.as_deref()).filter(|wanted| !wanted.is_empty());
@@ -354,7 +354,7 @@ fn read_parameters(root: &Path, path: &Path) -> Result<Parameters, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
     use super::*;
 
@@ -381,6 +381,59 @@ mod tests {
 
         fn containers(&self, _: &EnvTarget) -> Result<Vec<Container>, FetchError> {
             Ok(Vec::new())
+        }
+    }
+
+    /// Takes five seconds for each answer, by the clock of the resolver.
+    #[derive(Default)]
+    struct Slow {
+        now: Arc<AtomicI64>,
+        asked: AtomicUsize,
+    }
+
+    impl Slow {
+        fn answer<T>(&self) -> Result<T, FetchError> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.now.fetch_add(5_000, Ordering::SeqCst);
+            Err(FetchError { kind: FetchErrorKind::Other, message: "busy".to_owned() })
+        }
+    }
+
+    impl SecretSource for Slow {
+        fn secret(&self, _: &str, name: &str) -> Result<DataObject, FetchError> {
+            let failed = self.answer();
+            if name == "good" { Ok(DataObject::default()) } else { failed }
+        }
+
+        fn config_map(&self, _: &str, _: &str) -> Result<DataObject, FetchError> {
+            self.answer()
+        }
+
+        fn service_account_token(&self, _: &str, _: &str) -> Result<BoundToken, FetchError> {
+            self.answer()
+        }
+
+        fn containers(&self, _: &EnvTarget) -> Result<Vec<Container>, FetchError> {
+            self.answer()
+        }
+    }
+
+    /// Regression: what took more than a second to read had expired when it came, so that all who waited read it anew.
+    #[test]
+    fn what_is_slow_to_read_is_shared_too() {
+        let source = Arc::new(Slow::default());
+        let now = Arc::clone(&source.now);
+        let clock: Clock = Arc::new(move || UnixMillis(now.load(Ordering::SeqCst)));
+        let resolver = Resolver::new(Arc::clone(&source) as _, ResolverConfig::default(), clock);
+        for asked in 1..=4 {
+            let ask = || match asked {
+                1 => resolver.key(DataKind::Secret, "shop", "good", "k"),
+                2 => resolver.key(DataKind::Secret, "shop", "bad", "k"),
+                3 => resolver.key(DataKind::ConfigMap, "shop", "bad", "k"),
+                _ => resolver.token("shop", "bad"),
+            };
+            assert_eq!((ask().is_err(), ask().is_err()), (true, true));
+            assert_eq!(source.asked.load(Ordering::SeqCst), asked);
         }
     }
 
