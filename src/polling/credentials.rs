@@ -80,8 +80,8 @@ pub struct StoreQuestion<'a> {
 /// A Secret or ConfigMap. No `Debug`: it holds secrets.
 #[derive(Clone, Default)]
 pub struct DataObject {
-    /// Decoded.
-    pub data: Data,
+    /// Decoded. Shared, since it may have a megabyte.
+    pub data: Arc<Data>,
     pub resource_version: String,
 }
 
@@ -170,11 +170,10 @@ impl Resolver {
         // Reported only at the end, since a later source may have what an earlier one lacks. The reverse is an error at
         // once, since the later source was meant to override.
         let mut missing: BTreeMap<&str, String> = BTreeMap::new();
-        let begun = Instant::now();
+        let ends_at = Instant::now() + RESOLVE_MAX;
         for source in credentials.sources.iter() {
-            if begun.elapsed() > RESOLVE_MAX {
-                let (named, most) = (named(), RESOLVE_MAX.as_secs());
-                let message = format!("parameters of {named}: the API server did not give them within {most} s");
+            if Instant::now() > ends_at {
+                let message = format!("parameters of {}: {}", named(), too_late());
                 return Err(failed(ErrorClass::Authentication, message));
             }
             let (parameter, value) = match source {
@@ -184,7 +183,7 @@ impl Resolver {
                     });
                 }
                 ParameterSource::Env { parameter, name, container } => {
-                    (parameter, self.variable(credentials, container.as_deref(), name))
+                    (parameter, self.variable(credentials, container.as_deref(), name, ends_at))
                 }
                 ParameterSource::ConfigMap { parameter, name, key } => {
                     (parameter, self.key(DataKind::ConfigMap, namespace, name, key))
@@ -277,7 +276,14 @@ impl Resolver {
         Ok(token.token.clone())
     }
 
-    fn variable(&self, credentials: &Credentials, container: Option<&str>, name: &str) -> Result<String, String> {
+    /// After `ends_at` nothing more is looked up.
+    fn variable(
+        &self,
+        credentials: &Credentials,
+        container: Option<&str>,
+        name: &str,
+        ends_at: Instant,
+    ) -> Result<String, String> {
         let Some(target) = &credentials.env_target else {
             return Err(format!("variable {name}: the scale target has no containers to take it from"));
         };
@@ -296,7 +302,10 @@ impl Resolver {
             None => format!("{} has no containers", label()),
         })?;
         let variables = env::variables(container, |kind, name| {
-            Ok(self.object(kind, &target.namespace, name)?.map(|object| Arc::new(object.data.clone())))
+            if Instant::now() > ends_at {
+                return Err(format!("its Secrets and ConfigMaps: {}", too_late()));
+            }
+            Ok(self.object(kind, &target.namespace, name)?.map(|object| Arc::clone(&object.data)))
         })
         .map_err(|why| format!("container {} of {}: {why}", container.name, label()))?;
         let missing = || format!("container {} of {} has no variable {name}", container.name, label());
@@ -311,6 +320,10 @@ impl Resolver {
         let root = self.config.file_root.as_deref().ok_or("no --filepath-auth-root-path is configured")?;
         read_parameters(root, Path::new(path))
     }
+}
+
+fn too_late() -> String {
+    format!("the API server did not give them within {} s", RESOLVE_MAX.as_secs())
 }
 
 /// Returns for how many bytes a found value or a failure counts.
@@ -357,10 +370,13 @@ mod tests {
     use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
     use super::*;
+    use crate::polling::env::{EnvValue, EnvVar};
+    use crate::scaling::model::Gvkr;
 
     /// Gives Secrets of this size.
     struct Sized {
         bytes: usize,
+        containers: Vec<Container>,
         asked: AtomicUsize,
     }
 
@@ -368,7 +384,7 @@ mod tests {
         fn secret(&self, _: &str, _: &str) -> Result<DataObject, FetchError> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let data = Data::from([("k".to_owned(), vec![b'x'; self.bytes])]);
-            Ok(DataObject { data, resource_version: String::new() })
+            Ok(DataObject { data: Arc::new(data), resource_version: String::new() })
         }
 
         fn config_map(&self, namespace: &str, name: &str) -> Result<DataObject, FetchError> {
@@ -380,7 +396,7 @@ mod tests {
         }
 
         fn containers(&self, _: &EnvTarget) -> Result<Vec<Container>, FetchError> {
-            Ok(Vec::new())
+            Ok(self.containers.clone())
         }
     }
 
@@ -437,11 +453,43 @@ mod tests {
         }
     }
 
+    /// Regression: the variables of one container were read for as long as it took.
+    #[test]
+    fn a_container_is_not_read_for_longer_than_all_parameters() {
+        let env = (0..3).map(|n| EnvVar {
+            name: "V".to_owned(),
+            value: EnvValue::Key { kind: DataKind::Secret, name: n.to_string(), key: "k".to_owned(), optional: false },
+        });
+        let containers = vec![Container { name: "main".to_owned(), env: env.collect(), ..Container::default() }];
+        let source = Arc::new(Sized { bytes: 4, containers, asked: AtomicUsize::new(0) });
+        let resolver = Resolver::new(Arc::clone(&source) as _, ResolverConfig::default(), Arc::new(|| UnixMillis(0)));
+        let target = EnvTarget {
+            gvkr: Gvkr { kind: "Deployment".to_owned(), ..Gvkr::default() }.into(),
+            namespace: "shop".to_owned(),
+            name: "web".to_owned(),
+            container: None,
+        };
+        let credentials = Credentials {
+            authentication: None,
+            resource_version: String::new(),
+            namespace: "shop".to_owned(),
+            sources: Arc::default(),
+            pod_identity: None,
+            env_target: Some(target),
+            servers: None,
+        };
+        let now = Instant::now();
+        let late = resolver.variable(&credentials, None, "V", now.checked_sub(Duration::from_millis(1)).unwrap());
+        let words = "container main of Deployment shop/web: its Secrets and ConfigMaps: the API server did not give them within 10 s";
+        assert_eq!((late.unwrap_err().as_str(), source.asked.load(Ordering::SeqCst)), (words, 0));
+        assert_eq!(resolver.variable(&credentials, None, "V", now + RESOLVE_MAX).as_deref(), Ok("xxxx"));
+    }
+
     /// Regression: a thousand Secrets of 1 MiB were kept at once.
     #[test]
     fn many_secrets_are_kept_but_few_large_ones() {
         for (bytes, kept) in [(4 << 10, true), (1 << 20, false)] {
-            let source = Arc::new(Sized { bytes, asked: AtomicUsize::new(0) });
+            let source = Arc::new(Sized { bytes, containers: Vec::new(), asked: AtomicUsize::new(0) });
             let clock: Clock = Arc::new(|| UnixMillis(0));
             let resolver = Resolver::new(Arc::clone(&source) as _, ResolverConfig::default(), clock);
             let ask = |name: usize| {
