@@ -344,8 +344,17 @@ impl Writer {
     ) -> Result<Option<Box<RawValue>>, Error> {
         let selector = format!("metadata.name={name}");
         let options = ListOptions { field_selector: Some(&selector), label_selector, ..ListOptions::default() };
-        let page: Named = self.client.json(&resource.list(namespace, &options)?)?;
-        Ok(page.items.and_then(|mut items| items.pop()))
+        let mut found = None;
+        self.client.list(
+            &options,
+            |options| resource.list(namespace, options),
+            None,
+            |item| {
+                found = Some(item);
+                ControlFlow::Break(())
+            },
+        )?;
+        Ok(found)
     }
 
     fn read_authentication(&self, key: &AuthenticationKey) -> Result<Option<Box<Authentication>>, String> {
@@ -627,12 +636,6 @@ struct VersionedMeta {
 }
 
 #[derive(Deserialize)]
-struct Named {
-    #[serde(default)]
-    items: Option<Vec<Box<RawValue>>>,
-}
-
-#[derive(Deserialize)]
 struct Pod {
     #[serde(default)]
     status: PodStatus,
@@ -726,6 +729,31 @@ mod tests {
         let gvkr = crate::scaling::world::watched_workloads()[0].clone();
         let target = ScaleTarget { gvkr: Arc::new(gvkr), name: "web".to_owned() };
         writer.scale("shop", &target, 0, 1).map(drop).map_err(|error| error.kind)
+    }
+
+    /// Regression: what a proxy answered in the API server's place was a list without the object.
+    #[test]
+    fn an_object_is_gone_only_by_a_list() {
+        let gone = r#"{"kind":"ThingList","metadata":{"resourceVersion":"7"},"items":[]}"#;
+        for (body, is_list) in [(r#"{"message":"maintenance"}"#, false), ("{}", false), (gone, true)] {
+            let writer = Writer {
+                // HPAs may be listed, and not be got by their names.
+                client: fake::client(move |line, _| (if line.ends_with("/web") { 403 } else { 200 }, body.to_owned())),
+                fence: Arc::new(Fence::open()),
+                authentications: None,
+                discovery: Discovery::default(),
+                activity: Arc::default(),
+            };
+            let key = AuthenticationKey {
+                group: crate::scaling::model::ApiGroup::KedaSh,
+                kind: AuthenticationKind::TriggerAuthentication,
+                namespace: "shop".to_owned(),
+                name: "auth".to_owned(),
+            };
+            let authentication = writer.read_authentication(&key);
+            assert_eq!(authentication.is_ok_and(|found| found.is_none()), is_list, "{body}");
+            assert_eq!(writer.read_hpa("shop", "web").is_ok_and(|found| found.is_none()), is_list, "{body}");
+        }
     }
 
     /// Regression: a write counted as ended before its outcome was in the inbox, so that an end just then lost it.

@@ -181,6 +181,9 @@ impl LeaseLoop {
             }
             (_, Err(error)) => {
                 self.election.failed(now);
+                if is_doubt(&error) {
+                    self.election.doubted();
+                }
                 self.logged.failures += 1;
                 self.log_failure(&error);
                 return;
@@ -205,7 +208,12 @@ impl LeaseLoop {
                 self.patch(resource_version, &self.spec(acquires.then_some(transitions.saturating_add(1))))?
             }
         };
-        self.client.send_within(&request, within).and_then(|body| read(&body, self.timing))
+        let seen = self.client.send_within(&request, within).and_then(|body| read(&body, self.timing))?;
+        // Whatever was answered, a Lease that somebody else has was not acquired.
+        if *action != Action::Read && seen.holder != self.identity {
+            return Err(no_lease(format!("after it was written its holder is {:?}", seen.holder)));
+        }
+        Ok(seen)
     }
 
     /// Builds the Lease's spec: `transitions` is set to acquire it, and `None` to renew it.
@@ -296,9 +304,19 @@ impl LeaseLoop {
     }
 }
 
+/// Whether a failure says that what is known of the Lease may be wrong: a refusal, but for one that only puts it off, and an
+/// answer that is not about this Lease. A write that is repeated without a look might fail for ever.
+fn is_doubt(error: &Error) -> bool {
+    let is_refusal = error.status().is_some_and(|status| (400..500).contains(&status.code) && status.code != 429);
+    is_refusal || matches!(error, Error::Decode { .. })
+}
+
 /// The fields of a Lease that are read, leniently: what another program wrote there must not make it unreadable.
 #[derive(Deserialize)]
 struct WireLease {
+    /// Items of a list have none.
+    #[serde(default)]
+    kind: String,
     #[serde(default)]
     metadata: ObjectRef,
     #[serde(default)]
@@ -333,20 +351,29 @@ impl WireLease {
 }
 
 fn read(body: &[u8], timing: Timing) -> Result<Seen, Error> {
-    let lease: WireLease =
-        serde_json::from_slice(body).map_err(|source| Error::Decode { what: "Lease", source: Box::new(source) })?;
+    let lease: WireLease = serde_json::from_slice(body).map_err(no_lease)?;
+    let (kind, version) = (&lease.kind, lease.resource_version());
+    // What a proxy answers in the API server's place may be JSON, too, and would be a Lease that nobody holds.
+    if kind != "Lease" || version.is_empty() {
+        return Err(no_lease(format!("it is none: kind {kind:?}, resourceVersion {version:?}")));
+    }
     Ok(lease.seen(timing))
+}
+
+fn no_lease(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Decode { what: "Lease", source: source.into() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube::fake;
 
     #[test]
     fn a_lease_is_read_whatever_is_missing_from_it() {
         let timing = Timing::default();
         let seen = |spec: &str| {
-            let text = format!(r#"{{"metadata":{{"name":"l","resourceVersion":"7"}},"spec":{spec}}}"#);
+            let text = format!(r#"{{"kind":"Lease","metadata":{{"name":"l","resourceVersion":"7"}},"spec":{spec}}}"#);
             read(text.as_bytes(), timing).unwrap()
         };
         let full = seen(r#"{"holderIdentity":"a","leaseDurationSeconds":3,"leaseTransitions":2,"renewTime":"x"}"#);
@@ -365,6 +392,69 @@ mod tests {
                 resource_version: "7".to_owned(),
             };
             assert_eq!(seen(spec), expected, "{spec}");
+        }
+    }
+
+    /// Competes for a Lease of a server that answers all requests alike.
+    fn competing(code: u16, body: &'static str) -> LeaseLoop {
+        let timing = Timing::default();
+        LeaseLoop {
+            client: fake::client(move |_, _| (code, body.to_owned())),
+            name: "l".to_owned(),
+            namespace: "n".to_owned(),
+            identity: "me".to_owned(),
+            timing,
+            election: Election::new("me".to_owned(), timing),
+            fence: Arc::default(),
+            ready: Arc::default(),
+            inbox: std::sync::mpsc::sync_channel(9).0,
+            deposed: Arc::default(),
+            logged: Logged::default(),
+        }
+    }
+
+    /// Regression: what a proxy answered in the API server's place was a Lease without a holder, and a renewal.
+    #[test]
+    fn what_is_no_lease_of_ours_is_no_renewal() {
+        for body in [
+            r#"{"message":"maintenance"}"#,
+            r#"{"kind":"Status","metadata":{"resourceVersion":"7"},"spec":{"holderIdentity":"me"}}"#,
+            r#"{"kind":"Lease","metadata":{},"spec":{"holderIdentity":"me"}}"#,
+            r#"{"kind":"Lease","metadata":{"resourceVersion":"7"},"spec":{"holderIdentity":"other"}}"#,
+            r#"{"kind":"Lease","metadata":{"resourceVersion":"7"},"spec":{}}"#,
+        ] {
+            let mut lease = competing(200, body);
+            lease.election.read(None, Duration::ZERO);
+            let Some(action @ Action::Create) = lease.election.next(Duration::ZERO) else { panic!("{body}") };
+            lease.carry_out(action, clock::since_boot());
+            assert!(!lease.election.leads() && lease.fence.renewals() == 0, "{body}");
+            assert_eq!(lease.election.next(Duration::MAX), Some(Action::Read), "{body}");
+        }
+        let mut lease = competing(200, r#"{"message":"maintenance"}"#);
+        lease.carry_out(Action::Read, clock::since_boot());
+        assert_eq!(lease.election.next(Duration::MAX), Some(Action::Read), "it is not free");
+        let ours = r#"{"kind":"Lease","metadata":{"resourceVersion":"7"},"spec":{"holderIdentity":"me"}}"#;
+        let mut lease = competing(200, ours);
+        lease.carry_out(Action::Create, clock::since_boot());
+        assert!(lease.election.leads() && lease.fence.renewals() == 1);
+    }
+
+    /// Regression: a write of a version that the API server never had was refused for ever.
+    #[test]
+    fn a_write_that_is_refused_is_followed_by_a_read() {
+        let ours = Seen {
+            holder: "me".to_owned(),
+            duration: Duration::from_secs(15),
+            transitions: 0,
+            resource_version: "7".to_owned(),
+        };
+        for (code, is_read) in [(422, true), (403, true), (429, false), (500, false)] {
+            let mut lease = competing(code, "");
+            lease.election.read(Some(ours.clone()), Duration::ZERO);
+            let action = lease.election.next(Duration::MAX).unwrap();
+            assert!(matches!(action, Action::Write { .. }), "{action:?}");
+            lease.carry_out(action, clock::since_boot());
+            assert_eq!(lease.election.next(Duration::MAX) == Some(Action::Read), is_read, "{code}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ring::digest;
 
-use crate::polling::cache::{Kept, SharedCache};
+use crate::polling::cache::{Good, Kept, SharedCache};
 use crate::polling::credentials::Clock;
 use crate::polling::failed;
 use crate::polling::request::Request;
@@ -93,11 +93,11 @@ impl<T> Tokens<T> {
             Ok((token, lifetime, renewed)) => {
                 let (token, lifetime) = (Arc::new(token), lifetime.min(LIFETIME_MAX));
                 self.last().insert(key, namespace, Arc::clone(&token), from, from.plus(lifetime));
-                (Ok(token), from.plus(renewed.min(LIFETIME_MAX * 4 / 5)))
+                (Ok(token), Good::Until(from.plus(renewed.min(LIFETIME_MAX * 4 / 5))))
             }
             Err(error) => {
                 let kept = self.last().get(&key, from.plus(MARGIN)).map(Arc::clone);
-                (kept.ok_or(error), from.plus(FAILURE_FOR))
+                (kept.ok_or(error), Good::Until(from.plus(FAILURE_FOR)))
             }
         });
         found.unwrap_or_else(|| Err(failed(ErrorClass::Authentication, "a token is asked for, and nobody answers")))

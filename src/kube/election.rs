@@ -173,6 +173,11 @@ impl Election {
         self.due = now + self.timing.retry_period;
     }
 
+    /// Records that what is known of the Lease may be wrong, so that it is read before it is written again.
+    pub fn doubted(&mut self) {
+        self.must_read = true;
+    }
+
     /// Records what a watch shows, which may be older than what is known.
     pub fn noticed(&mut self, seen: Option<Seen>, now: Duration) {
         let is_ours = seen.as_ref().is_some_and(|seen| seen.holder == self.identity);

@@ -74,6 +74,7 @@ mod tests {
     use super::*;
     use crate::kube::config::ClusterConfig;
     use crate::kube::resources::PODS;
+    use crate::kube::watch::Lines;
 
     #[derive(Deserialize)]
     struct Item {
@@ -143,6 +144,20 @@ mod tests {
         let (client, requests) = serve(vec![5_000; 500]);
         assert_eq!(listed(&client, 0).len(), 500);
         assert_eq!(requests.try_iter().count(), 1);
+    }
+
+    /// Regression: one object of 1.5 MiB of what JSON writes as `\u003c` was never read, so that no list of its kind ended.
+    #[test]
+    fn the_largest_object_fits_into_a_page_and_into_a_line() {
+        let largest = 6 * 1_572_864;
+        let (client, _) = serve(vec![100, largest, 100]);
+        assert_eq!(listed(&client, 0), [0, 1, 2]);
+        let page = ListOptions { limit: 1, continue_token: Some("1"), ..ListOptions::default() };
+        assert!(client.send_for_watch(&PODS.list(Some("shop"), &page).unwrap()).is_ok());
+        let mut lines = Lines::default();
+        lines.push(&vec![b'x'; largest + 1_000]);
+        lines.push(b"\n");
+        assert_eq!(lines.next_line().unwrap().map(<[u8]>::len), Some(largest + 1_000));
     }
 
     /// Regression: all threads that read from the API server could hold large answers at the same time.

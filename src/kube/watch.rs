@@ -11,15 +11,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::client::RETRY_AFTER_MAX;
+use super::client::{BODY_BYTES_MAX, RETRY_AFTER_MAX};
 use super::error::{Error, Status};
 use super::page_size::PageSize;
 use crate::random::Random;
 use crate::scaling::event::{UnreadableObject, WatchEvent};
 
-/// The API server stores no objects above 1.5 MiB; their JSON with managed fields and an escaped annotation can have a
-/// few times that. A longer line is not an object.
-pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A line has one object, as the smallest page of a list. A longer line is not an object.
+pub const LINE_BYTES_MAX: usize = BODY_BYTES_MAX as usize;
 
 /// Spare capacity that an empty line buffer keeps; that of a huge line is released.
 const LINE_BYTES_KEPT: usize = 64 * 1024;
@@ -516,7 +515,7 @@ mod tests {
     fn a_line_has_a_limit_and_memory_returns() {
         let mut lines = Lines::default();
         let chunk = vec![b'x'; 1024 * 1024];
-        for _ in 0..8 {
+        for _ in 0..LINE_BYTES_MAX / chunk.len() {
             lines.push(&chunk);
             assert_eq!(lines.next_line(), Ok(None));
         }
@@ -525,7 +524,7 @@ mod tests {
         lines.push(b"y\n");
         assert!(lines.buffer.capacity() <= LINE_BYTES_KEPT, "{}", lines.buffer.capacity());
         assert_eq!(lines.next_line(), Ok(Some(&b"y"[..])));
-        for _ in 0..9 {
+        for _ in 0..=LINE_BYTES_MAX / chunk.len() {
             lines.push(&chunk);
         }
         assert_eq!(lines.next_line(), Err(LineTooLong));

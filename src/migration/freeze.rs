@@ -165,22 +165,10 @@ impl Migration<'_> {
     }
 
     fn thaw(&mut self, scope: &Scope) -> Result<Vec<String>, Failure> {
-        let mut subjects = match scope {
+        let subjects = match scope {
             Scope::Object { namespace, name } => self.objects(namespace, Some(name))?,
             Scope::Namespace(_) | Scope::All => self.namespaces(scope)?,
         };
-        let within: Vec<String> = match scope {
-            Scope::Object { .. } => Vec::new(),
-            _ => subjects.iter().map(|subject| text(&subject.object, "/metadata/name").to_owned()).collect(),
-        };
-        for namespace in within {
-            subjects.extend(self.objects(&namespace, None)?);
-        }
-        let none = Value::Null;
-        let patch = json!({ "metadata": { "annotations": {
-            PAUSED: none, PAUSED_REPLICAS: none, PAUSED_UNTIL: none, PAUSED_REASON: none,
-        } } });
-        let mut is_any = false;
         let of_namespace = |subject: &Subject| {
             let paused = condition(&subject.object, "Paused");
             paused
@@ -190,6 +178,35 @@ impl Migration<'_> {
             Scope::Object { namespace, .. } if subjects.iter().any(of_namespace) => Some(namespace),
             _ => None,
         };
+        let mut is_any = self.thaw_each(&subjects)?;
+        let mut problems = Vec::new();
+        // After the Namespaces, which can be frozen without the right to list what is in them.
+        for namespace in subjects.iter().filter(|subject| subject.resource == NAMESPACES) {
+            match self.objects(text(&namespace.object, "/metadata/name"), None) {
+                Ok(objects) => is_any |= self.thaw_each(&objects)?,
+                Err(Failure::Stopped(why)) => {
+                    let (title, why) = (&namespace.title, why.join("; "));
+                    problems.push(format!("the ScaledObjects of {title} are left as they are: {why}"));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        if let Some(namespace) = paused_by {
+            self.say(&format!("it is paused by its Namespace too: hpalite thaw -n {namespace}"))?;
+        }
+        if !is_any && problems.is_empty() {
+            self.say("nothing here is frozen by annotations of its own")?;
+        }
+        Ok(problems)
+    }
+
+    /// Returns whether any of them was frozen by annotations of its own.
+    fn thaw_each(&mut self, subjects: &[Subject]) -> Result<bool, Failure> {
+        let none = Value::Null;
+        let patch = json!({ "metadata": { "annotations": {
+            PAUSED: none, PAUSED_REPLICAS: none, PAUSED_UNTIL: none, PAUSED_REASON: none,
+        } } });
+        let mut is_any = false;
         for subject in subjects {
             let foreign = subject.foreign();
             if !foreign.is_empty() {
@@ -197,17 +214,11 @@ impl Migration<'_> {
             } else if subject.is_ours() {
                 is_any = true;
                 if self.step(&format!("thaw {}", subject.title))? {
-                    self.annotate(&subject, &patch)?;
+                    self.annotate(subject, &patch)?;
                 }
             }
         }
-        if let Some(namespace) = paused_by {
-            self.say(&format!("it is paused by its Namespace too: hpalite thaw -n {namespace}"))?;
-        }
-        if !is_any {
-            self.say("nothing here is frozen by annotations of its own")?;
-        }
-        Ok(Vec::new())
+        Ok(is_any)
     }
 
     fn annotate(&self, subject: &Subject, patch: &Value) -> Result<(), Failure> {
@@ -386,5 +397,16 @@ mod tests {
             printed.contains("warning: for which objects that holds could not be read: the API server: "),
             "{printed}"
         );
+    }
+
+    /// Regression: whoever had frozen a Namespace without the right to list its objects could not thaw it.
+    #[test]
+    fn a_namespace_is_thawed_though_its_objects_cannot_be_listed() {
+        let (ended, printed, written) = run(&Scope::Namespace("shop".to_owned()), false, false);
+        assert_eq!(written, ["/api/v1/namespaces/shop"], "{printed}");
+        let Ok(problems) = &ended else { panic!("{ended:?}") };
+        let named = "the ScaledObjects of Namespace shop are left as they are: the API server: ";
+        assert!(matches!(&problems[..], [problem] if problem.starts_with(named)), "{problems:?}");
+        assert!(!printed.contains("nothing here is frozen"), "{printed}");
     }
 }

@@ -1,15 +1,16 @@
 //! A small cache with shared look-ups: while one thread fetches a key, others that need it wait.
 //!
-//! Owns sharing, expiry and the bound on what is kept. Time is an argument.
+//! Owns sharing, expiry and the bound on what is kept. The time at which a value expires is an argument; how long a thread
+//! waits is real time.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::scaling::model::UnixMillis;
 
-/// How long a thread waits for another's fetch. Longer than the time limit of any API request, so it only guards against
+/// How long a thread waits for others' fetches. Longer than the time limit of any API request, so it only guards against
 /// a fetch that never ends.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -19,6 +20,16 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct SharedCache<K, V> {
     state: Mutex<State<K, V>>,
     changed: Condvar,
+    wait_max: Duration,
+}
+
+/// How long a value is good.
+#[derive(Clone, Copy)]
+pub(crate) enum Good {
+    Until(UnixMillis),
+    /// From when the fetch has ended: one that takes longer than this would bring what has expired already, and each of
+    /// those who wait for it would fetch it in turn.
+    For(Duration),
 }
 
 struct State<K, V> {
@@ -31,19 +42,20 @@ impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
     /// Keeps values that weigh `max` together.
     pub(crate) fn new(max: usize, weigh: fn(&V) -> usize) -> Self {
         let state = State { pending: HashSet::new(), kept: Kept::new(max, weigh) };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self { state: Mutex::new(state), changed: Condvar::new(), wait_max: WAIT_MAX }
     }
 
-    /// Returns the value of `key` unless it has expired, or else fetches it; `fetch` also returns when it expires. Returns
-    /// `None` if another thread's fetch takes too long. `share` is the namespace that asks, see [`Kept`].
+    /// Returns the value of `key` unless it has expired, or else fetches it; `fetch` also returns how long it is good.
+    /// Returns `None` if fetches of other threads take too long. `share` is the namespace that asks, see [`Kept`].
     pub(crate) fn get(
         &self,
         key: &K,
         share: &str,
         now: impl Fn() -> UnixMillis,
-        fetch: impl FnOnce(UnixMillis) -> (V, UnixMillis),
+        fetch: impl FnOnce(UnixMillis) -> (V, Good),
     ) -> Option<V> {
         let mut state = self.lock();
+        let mut waits_until = None;
         let from = loop {
             let at = now();
             if let Some(value) = state.kept.get(key, at) {
@@ -52,18 +64,24 @@ impl<K: Eq + Hash + Clone, V: Clone> SharedCache<K, V> {
             if !state.pending.contains(key) {
                 break at;
             }
-            let waited = self.changed.wait_timeout(state, WAIT_MAX).unwrap_or_else(PoisonError::into_inner);
-            if waited.1.timed_out() {
+            // Other fetches wake this thread as well, and the one that it waits for may have to be followed by another.
+            let until = *waits_until.get_or_insert_with(|| Instant::now() + self.wait_max);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return None;
             }
-            state = waited.0;
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         };
         state.pending.insert(key.clone());
         drop(state);
 
         // Also if `fetch` panics, so that others do not wait in vain.
         let pending = Pending { cache: self, key };
-        let (value, until) = fetch(from);
+        let (value, good) = fetch(from);
+        let until = match good {
+            Good::Until(at) => at,
+            Good::For(time) => now().plus(time),
+        };
         self.lock().kept.insert(key.clone(), share, value.clone(), from, until);
         drop(pending);
         Some(value)
@@ -178,10 +196,10 @@ impl<V> Entry<V> {
 mod tests {
     use super::*;
     use std::sync::Barrier;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
     fn get(cache: &SharedCache<u32, u32>, key: u32, at: i64, value: u32) -> u32 {
-        let fetch = |from: UnixMillis| (value, from.plus(Duration::from_millis(100)));
+        let fetch = |from: UnixMillis| (value, Good::Until(from.plus(Duration::from_millis(100))));
         cache.get(&key, "shop", || UnixMillis(at), fetch).unwrap()
     }
 
@@ -272,7 +290,7 @@ mod tests {
                         || UnixMillis(0),
                         |_| {
                             fetches.fetch_add(1, Ordering::SeqCst);
-                            (5, UnixMillis(10))
+                            (5, Good::Until(UnixMillis(10)))
                         },
                     );
                     assert_eq!(value, Some(5));
@@ -282,10 +300,57 @@ mod tests {
         assert_eq!(fetches.load(Ordering::SeqCst), 1);
     }
 
+    /// Regression: a value that took longer to fetch than it is shared had expired when it came, so that each of those who
+    /// waited for it fetched it in turn.
+    #[test]
+    fn a_value_is_shared_from_when_it_came() {
+        let cache: SharedCache<u32, i64> = SharedCache::new(8, |_| 1);
+        let clock = AtomicI64::new(1_000);
+        let get = || {
+            let fetch = |from: UnixMillis| {
+                clock.store(from.0 + 5_000, Ordering::SeqCst);
+                (from.0, Good::For(Duration::from_millis(100)))
+            };
+            cache.get(&1, "shop", || UnixMillis(clock.load(Ordering::SeqCst)), fetch).unwrap()
+        };
+        assert_eq!((get(), get()), (1_000, 1_000));
+        clock.store(6_100, Ordering::SeqCst);
+        assert_eq!(get(), 6_100);
+    }
+
+    /// Regression: with each fetch of another key that ended, the time to wait began anew.
+    #[test]
+    fn other_fetches_do_not_prolong_the_time_to_wait() {
+        let mut cache: SharedCache<u32, u32> = SharedCache::new(8, |_| 1);
+        cache.wait_max = Duration::from_millis(200);
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        let cache = &cache;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let fetch = |_| {
+                    begun.send(()).unwrap();
+                    let _ = ends.recv();
+                    (5, Good::For(Duration::from_secs(1)))
+                };
+                cache.get(&1, "shop", || UnixMillis(0), fetch)
+            });
+            has_begun.recv().unwrap();
+            let waiting = scope.spawn(|| cache.get(&1, "shop", || UnixMillis(0), |_| panic!("a second fetch")));
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !waiting.is_finished() && Instant::now() < deadline {
+                cache.get(&2, "shop", || UnixMillis(0), |from| (6, Good::Until(from)));
+            }
+            let is_late = !waiting.is_finished();
+            drop(end);
+            assert_eq!((waiting.join().unwrap(), is_late), (None, false));
+        });
+    }
+
     #[test]
     fn a_panic_leaves_no_mark() {
         let cache: SharedCache<u32, u32> = SharedCache::new(8, |_| 1);
-        let fetch = |_| -> (u32, UnixMillis) { panic!("test") };
+        let fetch = |_| -> (u32, Good) { panic!("test") };
         let broken =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.get(&1, "shop", || UnixMillis(0), fetch)));
         assert!(broken.is_err());

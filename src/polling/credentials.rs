@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cache::SharedCache;
+use super::cache::{Good, SharedCache};
 use super::env::{self, Container, Data, DataKind};
 use super::{Parameters, failed};
 use crate::scaling::event::{Credentials, EnvTarget, ErrorClass, PollError};
@@ -80,8 +80,8 @@ pub struct StoreQuestion<'a> {
 /// A Secret or ConfigMap. No `Debug`: it holds secrets.
 #[derive(Clone, Default)]
 pub struct DataObject {
-    /// Decoded.
-    pub data: Data,
+    /// Decoded. Shared, since it may have a megabyte.
+    pub data: Arc<Data>,
     pub resource_version: String,
 }
 
@@ -170,11 +170,10 @@ impl Resolver {
         // Reported only at the end, since a later source may have what an earlier one lacks. The reverse is an error at
         // once, since the later source was meant to override.
         let mut missing: BTreeMap<&str, String> = BTreeMap::new();
-        let begun = Instant::now();
+        let ends_at = Instant::now() + RESOLVE_MAX;
         for source in credentials.sources.iter() {
-            if begun.elapsed() > RESOLVE_MAX {
-                let (named, most) = (named(), RESOLVE_MAX.as_secs());
-                let message = format!("parameters of {named}: the API server did not give them within {most} s");
+            if Instant::now() > ends_at {
+                let message = format!("parameters of {}: {}", named(), too_late());
                 return Err(failed(ErrorClass::Authentication, message));
             }
             let (parameter, value) = match source {
@@ -184,7 +183,7 @@ impl Resolver {
                     });
                 }
                 ParameterSource::Env { parameter, name, container } => {
-                    (parameter, self.variable(credentials, container.as_deref(), name))
+                    (parameter, self.variable(credentials, container.as_deref(), name, ends_at))
                 }
                 ParameterSource::ConfigMap { parameter, name, key } => {
                     (parameter, self.key(DataKind::ConfigMap, namespace, name, key))
@@ -249,12 +248,12 @@ impl Resolver {
             return Err(format!("Secret {namespace}/{name} may not be read (KEDA_RESTRICT_SECRET_ACCESS)"));
         }
         let key = (kind, (namespace.to_owned(), name.to_owned()));
-        let found = self.data.get(&key, namespace, &*self.clock, |from| {
+        let found = self.data.get(&key, namespace, &*self.clock, |_| {
             let result = match kind {
                 DataKind::Secret => self.source.secret(namespace, name),
                 DataKind::ConfigMap => self.source.config_map(namespace, name),
             };
-            (result.map(Arc::new), from.plus(SHARED_FOR))
+            (result.map(Arc::new), Good::For(SHARED_FOR))
         });
         present(found, || format!("{} {namespace}/{name}", kind.name()))
     }
@@ -267,9 +266,9 @@ impl Resolver {
                     // Renewed with a fifth of its lifetime left, as the kubelet does, so that a short outage of the API
                     // server does no harm.
                     let until = from.plus(token.expires_at.since(from) * 4 / 5);
-                    (Ok(Arc::new(token)), until)
+                    (Ok(Arc::new(token)), Good::Until(until))
                 }
-                Err(error) => (Err(error), from.plus(SHARED_FOR)),
+                Err(error) => (Err(error), Good::For(SHARED_FOR)),
             }
         });
         let label = || format!("ServiceAccount {namespace}/{service_account}");
@@ -277,13 +276,20 @@ impl Resolver {
         Ok(token.token.clone())
     }
 
-    fn variable(&self, credentials: &Credentials, container: Option<&str>, name: &str) -> Result<String, String> {
+    /// After `ends_at` nothing more is looked up.
+    fn variable(
+        &self,
+        credentials: &Credentials,
+        container: Option<&str>,
+        name: &str,
+        ends_at: Instant,
+    ) -> Result<String, String> {
         let Some(target) = &credentials.env_target else {
             return Err(format!("variable {name}: the scale target has no containers to take it from"));
         };
         let label = || format!("{} {}/{}", target.gvkr.kind, target.namespace, target.name);
-        let found = self.containers.get(target, &target.namespace, &*self.clock, |from| {
-            (self.source.containers(target).map(Arc::new), from.plus(SHARED_FOR))
+        let found = self.containers.get(target, &target.namespace, &*self.clock, |_| {
+            (self.source.containers(target).map(Arc::new), Good::For(SHARED_FOR))
         });
         let containers = present(found, label)?.ok_or_else(|| format!("{} does not exist", label()))?;
         let wanted = container.or(target.container.as_deref()).filter(|wanted| !wanted.is_empty());
@@ -296,7 +302,10 @@ impl Resolver {
             None => format!("{} has no containers", label()),
         })?;
         let variables = env::variables(container, |kind, name| {
-            Ok(self.object(kind, &target.namespace, name)?.map(|object| Arc::new(object.data.clone())))
+            if Instant::now() > ends_at {
+                return Err(format!("its Secrets and ConfigMaps: {}", too_late()));
+            }
+            Ok(self.object(kind, &target.namespace, name)?.map(|object| Arc::clone(&object.data)))
         })
         .map_err(|why| format!("container {} of {}: {why}", container.name, label()))?;
         let missing = || format!("container {} of {} has no variable {name}", container.name, label());
@@ -311,6 +320,10 @@ impl Resolver {
         let root = self.config.file_root.as_deref().ok_or("no --filepath-auth-root-path is configured")?;
         read_parameters(root, Path::new(path))
     }
+}
+
+fn too_late() -> String {
+    format!("the API server did not give them within {} s", RESOLVE_MAX.as_secs())
 }
 
 /// Returns for how many bytes a found value or a failure counts.
@@ -354,13 +367,16 @@ fn read_parameters(root: &Path, path: &Path) -> Result<Parameters, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
     use super::*;
+    use crate::polling::env::{EnvValue, EnvVar};
+    use crate::scaling::model::Gvkr;
 
     /// Gives Secrets of this size.
     struct Sized {
         bytes: usize,
+        containers: Vec<Container>,
         asked: AtomicUsize,
     }
 
@@ -368,7 +384,7 @@ mod tests {
         fn secret(&self, _: &str, _: &str) -> Result<DataObject, FetchError> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let data = Data::from([("k".to_owned(), vec![b'x'; self.bytes])]);
-            Ok(DataObject { data, resource_version: String::new() })
+            Ok(DataObject { data: Arc::new(data), resource_version: String::new() })
         }
 
         fn config_map(&self, namespace: &str, name: &str) -> Result<DataObject, FetchError> {
@@ -380,15 +396,100 @@ mod tests {
         }
 
         fn containers(&self, _: &EnvTarget) -> Result<Vec<Container>, FetchError> {
-            Ok(Vec::new())
+            Ok(self.containers.clone())
         }
+    }
+
+    /// Takes five seconds for each answer, by the clock of the resolver.
+    #[derive(Default)]
+    struct Slow {
+        now: Arc<AtomicI64>,
+        asked: AtomicUsize,
+    }
+
+    impl Slow {
+        fn answer<T>(&self) -> Result<T, FetchError> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.now.fetch_add(5_000, Ordering::SeqCst);
+            Err(FetchError { kind: FetchErrorKind::Other, message: "busy".to_owned() })
+        }
+    }
+
+    impl SecretSource for Slow {
+        fn secret(&self, _: &str, name: &str) -> Result<DataObject, FetchError> {
+            let failed = self.answer();
+            if name == "good" { Ok(DataObject::default()) } else { failed }
+        }
+
+        fn config_map(&self, _: &str, _: &str) -> Result<DataObject, FetchError> {
+            self.answer()
+        }
+
+        fn service_account_token(&self, _: &str, _: &str) -> Result<BoundToken, FetchError> {
+            self.answer()
+        }
+
+        fn containers(&self, _: &EnvTarget) -> Result<Vec<Container>, FetchError> {
+            self.answer()
+        }
+    }
+
+    /// Regression: what took more than a second to read had expired when it came, so that all who waited read it anew.
+    #[test]
+    fn what_is_slow_to_read_is_shared_too() {
+        let source = Arc::new(Slow::default());
+        let now = Arc::clone(&source.now);
+        let clock: Clock = Arc::new(move || UnixMillis(now.load(Ordering::SeqCst)));
+        let resolver = Resolver::new(Arc::clone(&source) as _, ResolverConfig::default(), clock);
+        for asked in 1..=4 {
+            let ask = || match asked {
+                1 => resolver.key(DataKind::Secret, "shop", "good", "k"),
+                2 => resolver.key(DataKind::Secret, "shop", "bad", "k"),
+                3 => resolver.key(DataKind::ConfigMap, "shop", "bad", "k"),
+                _ => resolver.token("shop", "bad"),
+            };
+            assert_eq!((ask().is_err(), ask().is_err()), (true, true));
+            assert_eq!(source.asked.load(Ordering::SeqCst), asked);
+        }
+    }
+
+    /// Regression: the variables of one container were read for as long as it took.
+    #[test]
+    fn a_container_is_not_read_for_longer_than_all_parameters() {
+        let env = (0..3).map(|n| EnvVar {
+            name: "V".to_owned(),
+            value: EnvValue::Key { kind: DataKind::Secret, name: n.to_string(), key: "k".to_owned(), optional: false },
+        });
+        let containers = vec![Container { name: "main".to_owned(), env: env.collect(), ..Container::default() }];
+        let source = Arc::new(Sized { bytes: 4, containers, asked: AtomicUsize::new(0) });
+        let resolver = Resolver::new(Arc::clone(&source) as _, ResolverConfig::default(), Arc::new(|| UnixMillis(0)));
+        let target = EnvTarget {
+            gvkr: Gvkr { kind: "Deployment".to_owned(), ..Gvkr::default() }.into(),
+            namespace: "shop".to_owned(),
+            name: "web".to_owned(),
+            container: None,
+        };
+        let credentials = Credentials {
+            authentication: None,
+            resource_version: String::new(),
+            namespace: "shop".to_owned(),
+            sources: Arc::default(),
+            pod_identity: None,
+            env_target: Some(target),
+            servers: None,
+        };
+        let now = Instant::now();
+        let late = resolver.variable(&credentials, None, "V", now.checked_sub(Duration::from_millis(1)).unwrap());
+        let words = "container main of Deployment shop/web: its Secrets and ConfigMaps: the API server did not give them within 10 s";
+        assert_eq!((late.unwrap_err().as_str(), source.asked.load(Ordering::SeqCst)), (words, 0));
+        assert_eq!(resolver.variable(&credentials, None, "V", now + RESOLVE_MAX).as_deref(), Ok("xxxx"));
     }
 
     /// Regression: a thousand Secrets of 1 MiB were kept at once.
     #[test]
     fn many_secrets_are_kept_but_few_large_ones() {
         for (bytes, kept) in [(4 << 10, true), (1 << 20, false)] {
-            let source = Arc::new(Sized { bytes, asked: AtomicUsize::new(0) });
+            let source = Arc::new(Sized { bytes, containers: Vec::new(), asked: AtomicUsize::new(0) });
             let clock: Clock = Arc::new(|| UnixMillis(0));
             let resolver = Resolver::new(Arc::clone(&source) as _, ResolverConfig::default(), clock);
             let ask = |name: usize| {

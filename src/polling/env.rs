@@ -3,12 +3,19 @@
 //! Pure: a function provides Secrets and ConfigMaps. Skips values that need the running pod (`fieldRef`,
 //! `resourceFieldRef`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Upper bound on the bytes of all variables of a container together, names included. A process gets 2 MiB at most, with its
 /// arguments, and a reference to a variable before it lets a short pod template ask for any number of bytes.
 const BYTES_MAX: usize = 1 << 20;
+
+/// What each variable counts for beside its name and its value, also if it has none, so that a container has no more than
+/// 32,768.
+const VARIABLE_BYTES: usize = 32;
+
+/// Upper bound on the Secrets and ConfigMaps of a container, each of which is a request to the API server.
+const OBJECTS_MAX: usize = 100;
 
 /// The decoded data of a Secret or ConfigMap.
 pub type Data = BTreeMap<String, Vec<u8>>;
@@ -51,6 +58,16 @@ pub struct EnvVar {
     pub value: EnvValue,
 }
 
+impl EnvVar {
+    /// Returns the Secret or ConfigMap that has its value.
+    fn object(&self) -> Option<(DataKind, &str)> {
+        match &self.value {
+            EnvValue::Key { kind, name, .. } => Some((*kind, name)),
+            EnvValue::Literal(_) | EnvValue::Unknown => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnvValue {
     /// May contain `$(NAME)` references.
@@ -65,7 +82,7 @@ pub enum EnvValue {
     Unknown,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DataKind {
     Secret,
     ConfigMap,
@@ -84,16 +101,25 @@ impl DataKind {
 /// Returns all variables. `look_up` returns `None` for a Secret or ConfigMap that does not exist.
 ///
 /// # Errors
-/// A text that names a required reference which is missing, or why `look_up` failed, or that there are too many bytes.
+/// A text that names a required reference which is missing, or why `look_up` failed, or that there are too many bytes or
+/// too many Secrets and ConfigMaps.
 pub fn variables(
     container: &Container,
     mut look_up: impl FnMut(DataKind, &str) -> Result<Option<Arc<Data>>, String>,
 ) -> Result<BTreeMap<String, String>, String> {
+    let mut named: BTreeSet<(DataKind, &str)> =
+        container.env_from.iter().map(|from| (from.kind, from.name.as_str())).collect();
+    named.extend(container.env.iter().filter_map(EnvVar::object));
+    if named.len() > OBJECTS_MAX {
+        return Err(format!("its environment variables come from more than {OBJECTS_MAX} Secrets and ConfigMaps"));
+    }
     let mut variables = Variables { values: BTreeMap::new(), left: BYTES_MAX };
     for from in &container.env_from {
+        variables.take(VARIABLE_BYTES)?;
         match look_up(from.kind, &from.name)? {
             Some(data) => {
                 for (key, value) in data.iter() {
+                    variables.take(VARIABLE_BYTES)?;
                     variables.set(format!("{}{key}", from.prefix), String::from_utf8_lossy(value).into_owned())?;
                 }
             }
@@ -101,24 +127,21 @@ pub fn variables(
             None => return Err(format!("envFrom: {} {} does not exist", from.kind.name(), from.name)),
         }
     }
-    for variable in &container.env {
-        let value = match &variable.value {
-            EnvValue::Literal(text) => Some(variables.expand(text)?),
-            EnvValue::Unknown => None,
-            EnvValue::Key { kind, name, key, optional } => {
-                let data = look_up(*kind, name)?;
-                match data.as_ref().map(|data| data.get(key)) {
-                    Some(Some(value)) => Some(String::from_utf8_lossy(value).into_owned()),
-                    _ if *optional => None,
-                    Some(None) => {
-                        return Err(format!("variable {}: {} {name} has no key {key}", variable.name, kind.name()));
-                    }
-                    None => return Err(format!("variable {}: {} {name} does not exist", variable.name, kind.name())),
+    let mut found = variables.of_keys(&container.env, look_up)?;
+    for (at, variable) in container.env.iter().enumerate() {
+        variables.take(VARIABLE_BYTES)?;
+        match &variable.value {
+            EnvValue::Literal(text) => {
+                let value = variables.expand(text)?;
+                variables.set(variable.name.clone(), value)?;
+            }
+            EnvValue::Unknown => {}
+            EnvValue::Key { .. } => {
+                if let Some(value) = found.remove(&at) {
+                    // Its bytes are taken already.
+                    variables.values.insert(variable.name.clone(), value);
                 }
             }
-        };
-        if let Some(value) = value {
-            variables.set(variable.name.clone(), value)?;
         }
     }
     Ok(variables.values)
@@ -132,10 +155,48 @@ struct Variables {
 }
 
 impl Variables {
+    fn take(&mut self, bytes: usize) -> Result<(), String> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(too_large)?;
+        Ok(())
+    }
+
     fn set(&mut self, name: String, value: String) -> Result<(), String> {
-        self.left = self.left.checked_sub(name.len() + value.len()).ok_or_else(too_large)?;
+        self.take(name.len() + value.len())?;
         self.values.insert(name, value);
         Ok(())
+    }
+
+    /// Returns the values of keys by the places of their variables, and takes their bytes. Each Secret and ConfigMap is
+    /// looked up once, and let go before the next: all together have too many bytes to be held, or to be kept by a cache.
+    fn of_keys(
+        &mut self,
+        env: &[EnvVar],
+        mut look_up: impl FnMut(DataKind, &str) -> Result<Option<Arc<Data>>, String>,
+    ) -> Result<BTreeMap<usize, String>, String> {
+        let mut places: BTreeMap<(DataKind, &str), Vec<usize>> = BTreeMap::new();
+        for (at, variable) in env.iter().enumerate() {
+            if let Some(object) = variable.object() {
+                places.entry(object).or_default().push(at);
+            }
+        }
+        let mut found = BTreeMap::new();
+        for ((kind, name), places) in places {
+            let data = look_up(kind, name)?;
+            for at in places {
+                let EnvVar { name: variable, value: EnvValue::Key { key, optional, .. } } = &env[at] else { continue };
+                match data.as_ref().map(|data| data.get(key)) {
+                    Some(Some(value)) => {
+                        let value = String::from_utf8_lossy(value).into_owned();
+                        self.take(variable.len() + value.len())?;
+                        found.insert(at, value);
+                    }
+                    _ if *optional => {}
+                    Some(None) => return Err(format!("variable {variable}: {} {name} has no key {key}", kind.name())),
+                    None => return Err(format!("variable {variable}: {} {name} does not exist", kind.name())),
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Replaces `$(NAME)` by the variable's value, if it exists, and `$$` by `$`.
@@ -178,7 +239,7 @@ impl Variables {
 }
 
 fn too_large() -> String {
-    format!("its environment variables have more than {} KiB", BYTES_MAX >> 10)
+    format!("its environment variables have more than {} KiB, with {VARIABLE_BYTES} bytes for each", BYTES_MAX >> 10)
 }
 
 #[cfg(test)]
@@ -261,7 +322,10 @@ mod tests {
             let found = variables(container, |_, _| Ok(Some(Arc::new(Data::from([("K".into(), value.clone())])))));
             found.map(|found| found.values().map(String::len).max().unwrap_or_default())
         };
-        assert_eq!(found(&doubling).unwrap_err(), "its environment variables have more than 1024 KiB");
+        assert_eq!(
+            found(&doubling).unwrap_err(),
+            "its environment variables have more than 1024 KiB, with 32 bytes for each"
+        );
         doubling.env.truncate(9);
         assert_eq!(found(&doubling), Ok(256 << 10));
 
@@ -269,10 +333,61 @@ mod tests {
         let mut large = Container { env_from: three.to_vec(), ..Container::default() };
         assert_eq!(found(&large), Ok(300 << 10));
         large.env_from.push(from(DataKind::ConfigMap, "d", "d", false));
-        assert_eq!(found(&large).unwrap_err(), "its environment variables have more than 1024 KiB");
+        assert_eq!(
+            found(&large).unwrap_err(),
+            "its environment variables have more than 1024 KiB, with 32 bytes for each"
+        );
         large.env_from.pop();
         large.env.push(key("D", DataKind::Secret, "s", "K", false));
-        assert_eq!(found(&large).unwrap_err(), "its environment variables have more than 1024 KiB");
+        assert_eq!(
+            found(&large).unwrap_err(),
+            "its environment variables have more than 1024 KiB, with 32 bytes for each"
+        );
+    }
+
+    /// Regression: each of any number of variables had its Secret or ConfigMap looked up and copied, be the key there or not.
+    #[test]
+    fn each_object_is_looked_up_once_and_not_too_many() {
+        let looked_up = |env: Vec<EnvVar>, env_from: Vec<EnvFrom>| {
+            let mut asked = 0;
+            let container = Container { name: "main".into(), env_from, env };
+            let found = variables(&container, |kind, name| {
+                asked += 1;
+                data(kind, name)
+            });
+            (found.map(|found| found.len()), asked)
+        };
+        let names = ["s", "none"];
+        let keys =
+            |count: usize| (0..count).map(|n| key(&n.to_string(), DataKind::Secret, names[n % 2], "TOKEN", true));
+        assert_eq!(looked_up(keys(1_000).collect(), Vec::new()), (Ok(500), 2));
+
+        let objects =
+            |count: usize| (0..count).map(|n| key("V", DataKind::Secret, &n.to_string(), "k", true)).collect();
+        assert_eq!(looked_up(objects(100), Vec::new()), (Ok(0), 100));
+        let too_many = "its environment variables come from more than 100 Secrets and ConfigMaps";
+        assert_eq!(looked_up(objects(101), Vec::new()), (Err(too_many.to_owned()), 0));
+        // One of that name is another object.
+        let from = vec![from(DataKind::ConfigMap, "1", "", true)];
+        assert_eq!(looked_up(objects(100), from), (Err(too_many.to_owned()), 0));
+    }
+
+    /// Regression: variables without a value took nothing of what is allowed, so that there could be any number.
+    #[test]
+    fn variables_without_a_value_are_bounded() {
+        let unknown = EnvVar { name: "IP".into(), value: EnvValue::Unknown };
+        let missing = key("GONE", DataKind::Secret, "none", "k", true);
+        for variable in [unknown, missing] {
+            let ended = |count| {
+                let container = Container { env: vec![variable.clone(); count], ..Container::default() };
+                variables(&container, data).map(|found| found.len())
+            };
+            assert_eq!(ended(30_000), Ok(0));
+            assert!(ended(38_000).unwrap_err().contains("more than 1024 KiB"));
+        }
+        let empty = vec![from(DataKind::Secret, "none", "", true); 38_000];
+        let container = Container { env_from: empty, ..Container::default() };
+        assert!(variables(&container, data).unwrap_err().contains("more than 1024 KiB"));
     }
 
     /// Regression: at each of half a million beginnings of a reference its end was looked for in all that follows.

@@ -1,6 +1,7 @@
 //! Secrets, ConfigMaps, tokens and pod templates, read by name when a poll needs them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -73,7 +74,7 @@ impl KubeSecrets {
             let text = found.data.into_iter().map(|(key, value)| (key, value.into_bytes()));
             text.chain(found.binary_data.into_iter().filter_map(decode)).collect()
         };
-        Ok(DataObject { data, resource_version: found.metadata.resource_version })
+        Ok(DataObject { data: Arc::new(data), resource_version: found.metadata.resource_version })
     }
 }
 

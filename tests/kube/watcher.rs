@@ -179,7 +179,7 @@ fn pages_then_events() {
 fn any_split_and_a_huge_line_are_fine() {
     let fake = FakeKube::start();
     fake.script(LIST, list(5, "", &[]));
-    let huge = object("huge", 7, "2").replace("\"b\"", &format!("\"{}\"", "x".repeat(3_000_000)));
+    let huge = object("huge", 7, "2").replace("\"b\"", &format!("\"{}\"", "x".repeat(9_000_000)));
     let second = bytes(&line("ADDED", &huge));
     let (left, right) = second.split_at(1_234_567);
     fake.script(
@@ -293,7 +293,7 @@ fn silence_is_noticed() {
 
 #[test]
 fn an_endless_or_senseless_line_leads_to_a_new_list() {
-    let endless = Piece::Send(vec![b'x'; 9 * 1024 * 1024]);
+    let endless = Piece::Send(vec![b'x'; 11 * 1024 * 1024]);
     for bad in [endless, Piece::Send(b"{]\n".to_vec())] {
         let fake = FakeKube::start();
         fake.script(LIST, list(5, "", &[]));

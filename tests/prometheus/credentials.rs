@@ -42,7 +42,7 @@ impl FakeSource {
             return Err(error);
         }
         let found = self.objects.lock().unwrap().get(&object).cloned();
-        found.map(|data| DataObject { data, resource_version: "1".into() }).ok_or_else(not_found)
+        found.map(|data| DataObject { data: Arc::new(data), resource_version: "1".into() }).ok_or_else(not_found)
     }
 
     fn asked(&self) -> usize {

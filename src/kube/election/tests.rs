@@ -39,6 +39,21 @@ fn the_first_makes_the_lease_and_renews_it() {
     assert_eq!(election.valid_until(), Some(s(12)));
 }
 
+/// Regression: a write of a version that the API server never had was repeated for ever.
+#[test]
+fn a_write_that_is_refused_is_looked_into_before_the_next() {
+    let mut election = leader();
+    assert!(matches!(election.next(s(2)), Some(Action::Write { .. })));
+    election.failed(s(2));
+    assert!(matches!(election.next(s(4)), Some(Action::Write { .. })), "nobody has answered");
+    election.failed(s(4));
+    election.doubted();
+    assert_eq!((election.next(s(5)), election.next(s(6))), (None, Some(Action::Read)));
+    assert_eq!(election.valid_until(), Some(s(10)), "what was promised still holds");
+    election.read(Some(seen("me", "9")), s(6));
+    assert!(matches!(election.next(s(6)), Some(Action::Write { resource_version, .. }) if resource_version == "9"));
+}
+
 #[test]
 fn a_standby_takes_over_once_the_lease_has_stood_still_for_its_duration() {
     let mut election = new();
