@@ -98,12 +98,29 @@ impl fmt::Display for Absence {
     }
 }
 
+/// Upper bound on the bytes of an error's message, which may contain an address, a path or other texts of any length: what
+/// the history keeps of a text.
+pub const MESSAGE_MAX: usize = 2_048;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollError {
     pub class: ErrorClass,
     /// Names the server, the status and the first line of its own error text. Equal faults have equal texts, without
     /// times, ids or secrets, since the text appears in conditions and Events of HPAs.
     pub message: String,
+}
+
+impl PollError {
+    /// Cuts the message to what the history keeps of one.
+    #[must_use]
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > MESSAGE_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_MAX));
+            message.push('…');
+        }
+        Self { class, message }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,6 +163,18 @@ impl ErrorClass {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_cut_between_characters() {
+        let message = |text: String| PollError::new(ErrorClass::Status, text).message;
+        for short in ["x".repeat(MESSAGE_MAX), "ä".repeat(MESSAGE_MAX / 2)] {
+            assert!(message(short.clone()) == short);
+        }
+        assert!(message("x".repeat(60_000)) == "x".repeat(MESSAGE_MAX) + "…");
+        let odd = message("x".to_owned() + &"ä".repeat(60_000));
+        assert_eq!((odd.len(), odd.chars().last()), (MESSAGE_MAX - 1 + "…".len(), Some('…')));
+        assert_eq!(message(odd.clone()).len(), odd.len(), "cutting again takes nothing");
+    }
 
     #[test]
     fn outcomes_are_named_after_their_variants() {

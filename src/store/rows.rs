@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::chunk::SampleValue;
 use crate::scaling::decision::DecidedTrigger;
-use crate::scaling::event::{Answer, Missing};
+use crate::scaling::event::{Answer, MESSAGE_MAX, Missing};
 use crate::scaling::model::Pause;
 
 /// Returns the sample's value, and the message for its error period.
@@ -28,7 +28,7 @@ pub(crate) fn sample_value(answer: &Answer) -> (SampleValue, &str) {
 }
 
 /// Upper bound on the bytes of a stored text, since texts of servers and users are unbounded.
-const TEXT_MAX: usize = 2_048;
+const TEXT_MAX: usize = MESSAGE_MAX;
 
 /// Upper bound on JSON from the API server, in bytes; beyond it nothing is stored.
 const JSON_MAX: usize = 64 << 10;
