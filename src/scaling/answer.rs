@@ -84,6 +84,21 @@ pub struct Absence {
     pub since: UnixMillis,
 }
 
+impl Absence {
+    /// Returns how a policy treats an answer without a number, which is one of [`OUTCOMES`]; `None` if it is an error.
+    #[must_use]
+    pub fn of(outcome: &str, policy: OnMissing, since: UnixMillis) -> Option<Self> {
+        let missing = [Missing::Empty, Missing::Null, Missing::NaN, Missing::Infinite { positive: true }];
+        let missing = missing.into_iter().find(|missing| missing.class() == outcome)?;
+        let is_number = match policy {
+            OnMissing::EmptyIsZero => missing == Missing::Empty,
+            OnMissing::Zero | OnMissing::Hold(_) => true,
+            OnMissing::Error => false,
+        };
+        is_number.then_some(Self { missing, policy, since })
+    }
+}
+
 /// `no series, which reads as 0 (ignoreNullValues)`.
 impl fmt::Display for Absence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
