@@ -67,7 +67,7 @@ impl Turns {
         }
         let message = "Prometheus was not asked in time: it is asked as much as --prometheus-max-qps, \
                        --prometheus-max-concurrency and the namespace's share allow";
-        Err(PollError { class: ErrorClass::Timeout, message: message.to_owned() })
+        Err(PollError::new(ErrorClass::Timeout, message))
     }
 
     /// Passes on that a turn has come.

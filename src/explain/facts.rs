@@ -4,21 +4,19 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Metric, MetricState, time_text};
 use crate::scaling::composite;
-use crate::scaling::event::{Absence, Missing};
+use crate::scaling::event::Absence;
 use crate::scaling::model::MetricTarget;
-use crate::scaling::model::{
-    ApiGroup, Definition, FallbackBehavior, MetricType, OnMissing, ShownUnit, Source, Trigger, UnixMillis,
-};
+use crate::scaling::model::{Definition, FallbackBehavior, MetricType, ShownUnit, Source, Trigger, UnixMillis};
 use crate::scaling::quantity;
 use crate::scaling::recommend::{self, Proposal};
 use crate::store::SampleValue;
 use crate::store::read::{DecidedRow, DecisionRow, Evidence, HpaRow};
 use crate::store::read::{DefinitionRow, ErrorRow, SeriesRow};
-use crate::wire::Servers;
+use crate::wire::scaled_object;
 
 struct ParsedTriggers {
     decision: *const DecisionRow,
@@ -42,7 +40,7 @@ pub(super) fn newest<T>(rows: &[T], at: i64, time: impl Fn(&T) -> i64) -> Option
 
 impl<'e> Facts<'e> {
     pub(super) fn new(evidence: &'e Evidence, namespace: &str, name: &str, effort: u64) -> Self {
-        let read = |row| definition(evidence.group?, namespace, name, row);
+        let read = |row: &DefinitionRow| scaled_object::recorded(evidence.group?, namespace, name, &row.spec_json);
         let definitions = evidence.definitions.iter().map(read).collect();
         Self { evidence, definitions, triggers: RefCell::default(), effort: Cell::new(effort) }
     }
@@ -200,11 +198,12 @@ impl<'e> Facts<'e> {
         }
         let trigger = self.definition(at).and_then(|one| trigger_of(one, series));
         let policy = trigger.map(|trigger| trigger.on_missing.clone());
-        let absence = policy.and_then(|policy| absence(&outcome, policy));
-        let Some((answer, is_zero)) = absence else {
+        let absence = policy.and_then(|policy| Absence::of(&outcome, policy, UnixMillis(*sample_at)));
+        let Some(absence) = absence else {
             // Of a kind that is no error, and that no policy of ours explains.
             return MetricState::Failed { since: *sample_at, outcome, message };
         };
+        let (answer, is_zero) = (absence.to_string(), absence.policy.is_zero());
         // The decision that noticed the absence has its beginning; otherwise the samples show it, as far back as they
         // were read.
         let noticed = decided.filter(|one| one.absence.as_ref() == Some(&answer)).and_then(|one| one.absent_since);
@@ -263,7 +262,7 @@ impl<'e> Facts<'e> {
                     SampleValue::Outcome(outcome) => {
                         // If a missing number counts as a value it is no error, so there is no fallback.
                         let policy = trigger_of(definition, series).map(|trigger| trigger.on_missing.clone());
-                        if policy.and_then(|policy| absence(outcome, policy)).is_some() {
+                        if policy.and_then(|policy| Absence::of(outcome, policy, UnixMillis(*time))).is_some() {
                             continue;
                         }
                         let decided = self.decided(&series.metric_name, *time);
@@ -291,34 +290,8 @@ pub(super) struct Asked {
     pub(super) replicas: u32,
 }
 
-/// Returns how a missing number is interpreted, in words, and whether as 0; `None` if it is an error.
-fn absence(outcome: &str, policy: OnMissing) -> Option<(String, bool)> {
-    let missing = match outcome {
-        "empty" => Missing::Empty,
-        "null" => Missing::Null,
-        "nan" => Missing::NaN,
-        "infinite" => Missing::Infinite { positive: true },
-        _ => return None,
-    };
-    let is_zero = match policy {
-        OnMissing::EmptyIsZero if missing == Missing::Empty => true,
-        OnMissing::Zero => true,
-        OnMissing::Hold(_) => false,
-        OnMissing::EmptyIsZero | OnMissing::Error => return None,
-    };
-    Some((Absence { missing, policy, since: UnixMillis(0) }.to_string(), is_zero))
-}
-
 fn trigger_of<'d>(definition: &'d Definition, series: &SeriesRow) -> Option<&'d Trigger> {
     definition.triggers.iter().find(|trigger| *trigger.metric_name == *series.metric_name)
-}
-
-/// Parses a definition as the daemon does.
-fn definition(group: ApiGroup, namespace: &str, name: &str, row: &DefinitionRow) -> Option<Arc<Definition>> {
-    let spec: Value = serde_json::from_str(&row.spec_json).ok()?;
-    let object = json!({ "metadata": { "namespace": namespace, "name": name }, "spec": spec });
-    // What is recorded names its servers.
-    crate::wire::scaled_object::from_value(group, object, &Servers::default()).ok()?.object.definition.ok()
 }
 
 /// Returns the type of a series' metric if the HPA sees it: with a formula it only sees the result.

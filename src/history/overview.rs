@@ -6,9 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Buckets, Grid, Shortest};
-use crate::scaling::model::{ConditionKind, OnMissing};
-use crate::store::read::{ConditionRow, DecidedRow, Found, Listing, ObjectRow, Range, SeriesRow, Snapshot};
+use crate::scaling::event::Absence;
+use crate::scaling::model::{ConditionKind, Definition, UnixMillis};
+use crate::store::read::{ConditionRow, Found, Listing, ObjectRow, Range, SeriesRow, Snapshot};
 use crate::store::{Error, Reader, SampleValue};
+use crate::wire::scaled_object;
 
 /// The sparkline's time span and number of points.
 const SPARK_MS: i64 = 3_600_000;
@@ -54,6 +56,8 @@ pub struct TriggerOverview {
     pub outcome: Option<String>,
     /// The error itself, or how an answer without a number is interpreted; `None` while there are numbers.
     pub says: Option<String>,
+    /// The newest answer is neither a number nor counts as one.
+    pub fails: bool,
     pub threshold: f64,
     pub activation: f64,
     /// What answers, without anything that may be secret; empty if nobody is asked.
@@ -67,7 +71,7 @@ impl TriggerOverview {
     pub fn failure(&self) -> Option<&str> {
         let outcome = self.outcome.as_deref().filter(|outcome| *outcome != "ok")?;
         let says = self.says.as_deref().unwrap_or(outcome);
-        (!OnMissing::says_number(says)).then_some(says)
+        self.fails.then_some(says)
     }
 }
 
@@ -144,18 +148,19 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
         let mut objects = Vec::new();
         for (row, own) in rows.into_iter().zip(series_of) {
             let spark = sparks.get(&own.start).filter(|_| !own.is_empty()).map(|buckets| spark(buckets, grid));
-            let mut absences = None;
+            let mut definition = None;
             let triggers = own
                 .map(|place| {
                     let (series, newest) = (&series[place], &newest[place]);
                     let outcome =
                         newest.sample.as_ref().map(|(_, outcome)| &**outcome).filter(|outcome| *outcome != "ok");
-                    let says = match outcome {
-                        Some(outcome) => Some(says(snapshot, row.id, series, outcome, now, &mut absences)?),
+                    let reading = match outcome {
+                        Some(outcome) => Some(read(snapshot, &row, series, outcome, now, &mut definition)?),
                         None => None,
                     };
                     Ok(TriggerOverview {
-                        says,
+                        fails: reading.as_ref().is_some_and(|reading| reading.fails),
+                        says: reading.map(|reading| reading.says),
                         index: series.trigger,
                         metric: series.metric_name.clone(),
                         name: series.name.clone(),
@@ -174,31 +179,48 @@ pub fn load(reader: &mut Reader, listing: &Listing<'_>, now: i64) -> Result<Over
     })
 }
 
-/// Returns the newest answer of a series in words: its error, or how a missing number is interpreted.
-fn says(
+/// An answer without a number.
+struct Reading {
+    says: String,
+    fails: bool,
+}
+
+/// Returns the newest answer of a series in words: its error, or how a missing number is interpreted. `definition` is the
+/// one in force, once it was needed.
+fn read(
     snapshot: &Snapshot<'_>,
-    object: i64,
+    row: &ObjectRow,
     series: &SeriesRow,
     outcome: &str,
     now: i64,
-    absences: &mut Option<Vec<DecidedRow>>,
-) -> Found<String> {
+    definition: &mut Option<Option<Arc<Definition>>>,
+) -> Found<Reading> {
     let lasting =
         snapshot.errors(series.id, Range { from: now, to: now }, 1)?.into_iter().find(|one| one.until.is_none());
     if let Some(error) = lasting.filter(|error| error.outcome == outcome) {
         // A missing value has no message beyond its outcome.
-        return Ok(if error.message.is_empty() { error.outcome } else { error.message });
+        let says = if error.message.is_empty() { error.outcome } else { error.message };
+        return Ok(Reading { says, fails: true });
     }
-    let decided = match absences {
-        Some(decided) => decided,
-        None => {
-            let newest = snapshot.decisions(object, Range { from: 0, to: now }, 1)?.into_iter().next();
-            absences.insert(newest.map(|row| row.triggers()).unwrap_or_default())
-        }
-    };
-    let own = decided.iter().filter(|one| one.metric == series.metric_name);
-    let absence = own.filter_map(|one| one.absence.as_deref()).next();
-    Ok(absence.unwrap_or(outcome).to_owned())
+    let definition =
+        match definition {
+            Some(definition) => definition,
+            None => {
+                let newest = snapshot.definitions(row.id, Range { from: 0, to: now }, 1)?.into_iter().next();
+                let key = &row.key;
+                definition.insert(newest.and_then(|newest| {
+                    scaled_object::recorded(key.group, &key.namespace, &key.name, &newest.spec_json)
+                }))
+            }
+        };
+    let mut triggers = definition.iter().flat_map(|definition| &definition.triggers);
+    let own = triggers.find(|trigger| *trigger.metric_name == *series.metric_name);
+    // A decision names some of the triggers, and not each absence is decided on at once, so the policy says it.
+    let absence = own.and_then(|trigger| Absence::of(outcome, trigger.on_missing.clone(), UnixMillis(now)));
+    Ok(Reading {
+        fails: absence.is_none(),
+        says: absence.map_or_else(|| outcome.to_owned(), |absence| absence.to_string()),
+    })
 }
 
 fn spark(buckets: &Buckets, grid: Grid) -> Spark {
@@ -250,4 +272,103 @@ fn object(
         triggers,
         spark,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::scaling::event::{Answer, Missing, PollError, Record, RecordedTrigger};
+    use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
+    use crate::store::{Options, Store};
+
+    /// Regression: a decision names triggers up to some kilobytes, and those beyond were failing that read as 0.
+    #[test]
+    fn what_is_a_number_by_policy_fails_however_little_the_decision_says() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::start(&folder.path().join("history.db"), Options::default()).expect("it starts");
+        let object = ObjectKey::new(ApiGroup::KedaSh, "shop", "web");
+        let now = crate::clock::wall_millis();
+        let at = UnixMillis(now - 1_000);
+        let metadata = |index: u16| {
+            let mut metadata = json!({ "serverAddress": "http://p:9090", "query": "up", "threshold": "1" });
+            match index {
+                27 => metadata["onMissing"] = json!("zero"),
+                28 => metadata["ignoreNullValues"] = json!("false"),
+                29 => {
+                    metadata["onMissing"] = json!("hold");
+                    metadata["holdFor"] = json!("5m");
+                }
+                _ => {}
+            }
+            metadata
+        };
+        let specs: Vec<Value> =
+            (0..30).map(|index| json!({ "type": "prometheus", "metadata": metadata(index) })).collect();
+        let spec = json!({ "scaleTargetRef": { "name": "web" }, "triggers": specs });
+        let recorded = |index: u16| RecordedTrigger {
+            index,
+            kind: "prometheus".into(),
+            name: None,
+            metric_name: format!("s{index}-prometheus").into(),
+            server: "http://p:9090".into(),
+            query: "up".into(),
+            threshold: 1.0,
+            activation_threshold: 0.0,
+        };
+        let missing = |index| match index {
+            27 => Missing::NaN,
+            29 => Missing::Null,
+            _ => Missing::Empty,
+        };
+        let sample = |index| Record::Sample {
+            at,
+            object: object.clone(),
+            trigger: index,
+            answer: Answer::Missing(missing(index)),
+            latency: Duration::ZERO,
+            is_error: index == 28,
+        };
+        let definition = Record::Definition {
+            at,
+            object: object.clone(),
+            uid: "u".to_owned(),
+            generation: 1,
+            spec_json: spec.to_string().into(),
+            invalid: None,
+            triggers: (0..30).map(recorded).collect(),
+            resource_triggers: Vec::new(),
+        };
+        store.send(std::iter::once(definition).chain((0..30).map(sample)).collect());
+        store.flush().expect("it is written");
+        let shown = |now| {
+            let listing = Listing { text: "", removed: false, limit: 9, offset: 0 };
+            let mut found = load(&mut store.reader().expect("a reader"), &listing, now).expect("an overview");
+            found.objects.remove(0).triggers
+        };
+        let triggers = shown(now);
+        let failing: Vec<u16> = triggers.iter().filter(|one| one.failure().is_some()).map(|one| one.index).collect();
+        assert_eq!(failing, [28]);
+        let says = |index: usize| triggers[index].says.as_deref();
+        assert_eq!(says(20), Some("no series, which reads as 0 (ignoreNullValues)"));
+        assert_eq!(says(27), Some("NaN, which reads as 0 (onMissing: zero)"));
+        assert_eq!(says(29), Some("null, for which the last value stands in (onMissing: hold)"));
+        // What holds no longer is an error, whatever the policy was.
+        let error = PollError::new(crate::scaling::event::ErrorClass::Timeout, "slow");
+        let failed = Record::Sample {
+            at: UnixMillis(now),
+            object: object.clone(),
+            trigger: 29,
+            answer: Answer::Failed(error),
+            latency: Duration::ZERO,
+            is_error: true,
+        };
+        store.send(vec![failed]);
+        store.flush().expect("it is written");
+        assert_eq!(shown(now)[29].failure(), Some("slow"));
+        assert!(store.stop(Duration::from_secs(120)).complete);
+    }
 }

@@ -36,5 +36,5 @@ use crate::scaling::event::{ErrorClass, PollError};
 pub type Parameters = BTreeMap<String, String>;
 
 pub(crate) fn failed(class: ErrorClass, message: impl Into<String>) -> PollError {
-    PollError { class, message: message.into() }
+    PollError::new(class, message)
 }

@@ -236,7 +236,7 @@ impl<'t> Cursor<'t> {
 }
 
 fn failed(class: ErrorClass, message: &str) -> Answer {
-    Answer::Failed(PollError { class, message: message.to_owned() })
+    Answer::Failed(PollError::new(class, message))
 }
 
 /// Returns the answer whose outcome the history has by this name.

@@ -84,6 +84,21 @@ pub struct Absence {
     pub since: UnixMillis,
 }
 
+impl Absence {
+    /// Returns how a policy treats an answer without a number, which is one of [`OUTCOMES`]; `None` if it is an error.
+    #[must_use]
+    pub fn of(outcome: &str, policy: OnMissing, since: UnixMillis) -> Option<Self> {
+        let missing = [Missing::Empty, Missing::Null, Missing::NaN, Missing::Infinite { positive: true }];
+        let missing = missing.into_iter().find(|missing| missing.class() == outcome)?;
+        let is_number = match policy {
+            OnMissing::EmptyIsZero => missing == Missing::Empty,
+            OnMissing::Zero | OnMissing::Hold(_) => true,
+            OnMissing::Error => false,
+        };
+        is_number.then_some(Self { missing, policy, since })
+    }
+}
+
 /// `no series, which reads as 0 (ignoreNullValues)`.
 impl fmt::Display for Absence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,12 +113,29 @@ impl fmt::Display for Absence {
     }
 }
 
+/// Upper bound on the bytes of an error's message, which may contain an address, a path or other texts of any length: what
+/// the history keeps of a text.
+pub const MESSAGE_MAX: usize = 2_048;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollError {
     pub class: ErrorClass,
     /// Names the server, the status and the first line of its own error text. Equal faults have equal texts, without
     /// times, ids or secrets, since the text appears in conditions and Events of HPAs.
     pub message: String,
+}
+
+impl PollError {
+    /// Cuts the message to what the history keeps of one.
+    #[must_use]
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > MESSAGE_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_MAX));
+            message.push('…');
+        }
+        Self { class, message }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,6 +178,18 @@ impl ErrorClass {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_cut_between_characters() {
+        let message = |text: String| PollError::new(ErrorClass::Status, text).message;
+        for short in ["x".repeat(MESSAGE_MAX), "ä".repeat(MESSAGE_MAX / 2)] {
+            assert!(message(short.clone()) == short);
+        }
+        assert!(message("x".repeat(60_000)) == "x".repeat(MESSAGE_MAX) + "…");
+        let odd = message("x".to_owned() + &"ä".repeat(60_000));
+        assert_eq!((odd.len(), odd.chars().last()), (MESSAGE_MAX - 1 + "…".len(), Some('…')));
+        assert_eq!(message(odd.clone()).len(), odd.len(), "cutting again takes nothing");
+    }
 
     #[test]
     fn outcomes_are_named_after_their_variants() {

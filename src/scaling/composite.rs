@@ -64,8 +64,7 @@ impl Composite {
         for (trigger, current) in definition.triggers.iter().zip(&current) {
             if let Current::Failed { error, since } = current {
                 let message = format!("{}: {}", trigger.label(), error.message);
-                let error = PollError { class: error.class, message };
-                return failed(error, Some(*since));
+                return failed(PollError::new(error.class, message), Some(*since));
             }
         }
         let at = current.iter().filter_map(|current| match current {
@@ -167,7 +166,7 @@ fn nil(definition: &Definition, modifiers: &Modifiers, context: FallbackContext<
 }
 
 fn of_formula(message: String) -> PollError {
-    PollError { class: ErrorClass::Formula, message }
+    PollError::new(ErrorClass::Formula, message)
 }
 
 /// Adds why variables that the formula reads are nil.
@@ -183,7 +182,7 @@ fn with_causes(message: String, definition: &Definition, modifiers: &Modifiers, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scaling::answer::Answer;
+    use crate::scaling::answer::{Answer, MESSAGE_MAX};
     use crate::scaling::testing::{definition, put_formula, trigger};
 
     const NO_CONTEXT: FallbackContext<'_> = FallbackContext { current_replicas: Some(4), ready_pods: None };
@@ -206,6 +205,17 @@ mod tests {
     fn a_result_is_as_old_as_the_oldest_of_its_values() {
         let composite = computed(Answer::Value(1.0), Answer::Value(2.0), None, 30);
         assert_eq!(composite.reading(), Reading::Value { value: 0.5, at: UnixMillis(10) });
+    }
+
+    /// Regression: the error of a formula was as long as those of all its triggers together.
+    #[test]
+    fn the_causes_of_a_formulas_error_are_cut() {
+        let failed = || Answer::Failed(PollError::new(ErrorClass::Status, "x".repeat(MESSAGE_MAX)));
+        let composite = computed(failed(), failed(), None, 30);
+        let message = composite.error().map_or(0, |error| error.message.len());
+        assert!((MESSAGE_MAX..MESSAGE_MAX + 4).contains(&message), "{message}");
+        let long = ["up", "down"].map(|name| format!("{name} is nil: {}", "x".repeat(MESSAGE_MAX))).join("; ");
+        assert!(of_formula(long).message.len() < MESSAGE_MAX + 4);
     }
 
     #[test]

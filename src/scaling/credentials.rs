@@ -44,7 +44,7 @@ impl Credentials {
             }));
         };
         let id = AuthenticationKey::of(object, reference);
-        let error = |message: String| PollError { class: ErrorClass::Authentication, message };
+        let error = |message: String| PollError::new(ErrorClass::Authentication, message);
         let Some(found) = find(&id) else {
             return Err(error(format!("{id} not found (spec.triggers[{}].authenticationRef names it)", trigger.index)));
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use super::answer::{Absence, Answer, ErrorClass, Missing, OUTCOMES, PollError};
+pub use super::answer::{Absence, Answer, ErrorClass, MESSAGE_MAX, Missing, OUTCOMES, PollError};
 use super::attribution::Attribution;
 use super::decision::{DecidedTrigger, Decision};
 use super::hpa::{DesiredHpa, ObservedHpa};
@@ -576,6 +576,7 @@ impl Record {
                 metrics_json.len() + conditions.iter().map(condition).sum::<usize>()
             }
             Self::Condition { condition, .. } => condition.reason.len() + condition.message.len(),
+            Self::Sample { answer: Answer::Failed(error), .. } => error.message.len(),
             Self::Standby { .. }
             | Self::Removed { .. }
             | Self::Sample { .. }

@@ -427,13 +427,6 @@ impl OnMissing {
             Self::Error => "which is an error",
         }
     }
-
-    /// Returns true if a text about an answer without a number says that it counts as one.
-    #[must_use]
-    pub fn says_number(text: &str) -> bool {
-        let counts = [Self::EmptyIsZero, Self::Zero, Self::Hold(Duration::ZERO)];
-        counts.iter().any(|policy| text.contains(policy.reads()))
-    }
 }
 
 #[cfg(test)]

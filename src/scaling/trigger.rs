@@ -159,7 +159,7 @@ impl TriggerState {
                 Ok(value) => Current::Fallback { value, error, at },
                 Err(message) => {
                     let message = format!("{message}; it would stand in for: {}", error.message);
-                    Current::Failed { error: PollError { message, ..error }, since }
+                    Current::Failed { error: PollError::new(error.class, message), since }
                 }
             },
             None => Current::Failed { error, since },
@@ -313,7 +313,7 @@ fn missing_error(missing: &Missing, suffix: &str) -> PollError {
         Missing::Infinite { positive: true } => "prometheus query returns +Inf",
         Missing::Infinite { positive: false } => "prometheus query returns -Inf",
     };
-    PollError { class: ErrorClass::Missing, message: format!("{what}{suffix}") }
+    PollError::new(ErrorClass::Missing, format!("{what}{suffix}"))
 }
 
 /// Returns the value for which the HPA wants the fallback's replicas.

@@ -135,9 +135,9 @@ pub(super) fn ask(
         let read = |reply: Reply| number(&reply, source, &path);
         let answer = transport.exchange(request, limit, deadline.min(now + limit), read);
         // Texts of HPAs must be the same whichever pod it is.
-        let named = |error: PollError| PollError {
-            message: error.message.replace(&address, &format!("one of the {}", source.whose)),
-            ..error
+        let named = |error: PollError| {
+            let message = error.message.replace(&address, &format!("one of the {}", source.whose));
+            failed(error.class, message)
         };
         (pod.name.clone(), answer.flatten().map_err(named))
     });

@@ -269,6 +269,7 @@ mod tests {
             at: Some(100_000 - age_ms),
             outcome: Some(if says.is_some() { "timeout" } else { "ok" }.to_owned()),
             says: says.map(str::to_owned),
+            fails: says.is_some(),
             threshold: 5.0,
             activation: 0.0,
             server: server.to_owned(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::Connection;
+use serde_json::{Value, json};
 
 use super::chunk::{Point, SERIES_MAX, SampleValue};
 use super::prepared::Prepared;
@@ -137,6 +138,55 @@ fn of_one_object_a_bounded_number_of_rows_is_kept() {
     let before = count(&connection, "decision");
     apply(&mut recorder, &mut prepared, (10_000..13_000).map(|at| decision(at, "web")));
     assert_eq!(count(&connection, "decision"), before + 3_000);
+}
+
+/// Regression: one observation of an HPA took 64 KiB of metrics, and as much again of conditions, so that an object had room
+/// for hundreds of megabytes of them.
+#[test]
+fn an_observation_of_an_hpa_has_some_kilobytes() {
+    let connection = migrated();
+    let mut prepared = Prepared::new(&connection);
+    let mut recorder = Recorder::load(&mut prepared, 1).expect("loads");
+    let external = |index: u32| {
+        let name = format!("s{index}-prometheus");
+        json!({ "type": "External", "external": { "metric": { "name": name, "selector": {} }, "current": { "averageValue": "1" } } })
+    };
+    let cpu = json!({ "type": "Resource", "resource": { "name": "cpu", "current": { "averageUtilization": 40 } } });
+    let mut record = |at: i64, metrics: Vec<Value>, messages: Vec<String>| {
+        let condition = |(index, message)| (format!("Kind{index}"), "True".to_owned(), "Reason".to_owned(), message);
+        let observed = Record::Hpa {
+            at: UnixMillis(at),
+            object: key("web"),
+            current: 1,
+            desired: 1,
+            conditions: messages.into_iter().enumerate().map(condition).collect(),
+            metrics_json: Value::Array(metrics).to_string(),
+        };
+        apply(&mut recorder, &mut prepared, [observed]);
+        let row = "SELECT metrics_json, conditions_json FROM hpa_observation JOIN hpa_conditions c ON c.id = conditions_id \
+                   WHERE at_unix_ms = ?1";
+        connection
+            .query_row(row, [at], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+            .map(|(metrics, conditions)| (metrics.len(), list(&metrics), conditions.len(), list(&conditions)))
+            .expect("a row")
+    };
+    let few: Vec<Value> = (0..30).map(external).chain([cpu.clone()]).collect();
+    let (_, metrics, _, conditions) = record(1, few.clone(), vec!["m".repeat(1_500); 3]);
+    assert_eq!((metrics, conditions.len()), (few, 3), "the usual is kept as it is");
+    let many: Vec<Value> = (0..300).map(external).chain([cpu.clone()]).collect();
+    let (bytes, metrics, condition_bytes, conditions) = record(2, many.clone(), vec!["m".repeat(9_000); 200]);
+    assert!(bytes <= 9_000 && condition_bytes <= 9_000, "{bytes} and {condition_bytes}");
+    let (more, kept) = metrics.split_last().expect("metrics");
+    assert_eq!((kept.last(), kept.first()), (Some(&cpu), Some(&many[0])), "samples have the others");
+    assert_eq!(more["more"], 301 - kept.len());
+    assert!(kept.len() > 30, "{}", kept.len());
+    assert_eq!(conditions[0]["type"], "Kind0");
+    let (bytes, metrics, ..) = record(3, vec![json!({ "type": "x".repeat(20_000) })], Vec::new());
+    assert_eq!((bytes < 100, &metrics[..]), (true, &[json!({ "more": 1 })][..]));
+}
+
+fn list(json: &str) -> Vec<Value> {
+    serde_json::from_str(json).expect("a list")
 }
 
 /// Regression: once all numbers had been used, the samples of new triggers were lost, and those of others were shown as theirs.

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use rusqlite::{Transaction, TransactionBehavior, params};
+use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::age::AgeClock;
+use super::age::{AgeClock, Kept};
 use super::block::{delete_empty_block, read_chunk, read_value, write_chunks, write_level_one};
 use super::chunk::{ChunkId, Point, SAMPLES_PER_CHUNK, SERIES_MAX, SampleValue, TEXT_BYTES_MAX, as_integer, unpack};
 use super::clock;
@@ -63,9 +63,14 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// A block with small chunks that found no others to merge with is rolled up at this age anyway.
 const ROLL_AGE: Duration = Duration::from_secs(6 * 3600);
 
+/// Name in `kv` of the time that was believed last.
+const BELIEVED: &str = "believed-time";
+
 pub(crate) struct Compaction {
     retention: Retention,
     age: AgeClock,
+    /// Since this process began to write, the file says what time is believed.
+    is_age_kept: bool,
     head_rows: i64,
     head_oldest_unix_ms: i64,
     expire_next_unix_ms: i64,
@@ -83,10 +88,11 @@ impl Compaction {
     pub(crate) fn load(prepared: &mut Prepared<'_>, retention: Retention) -> Result<Self, rusqlite::Error> {
         let (head_rows, head_oldest_unix_ms) =
             prepared.get(Sql::HeadStats)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let newest: Option<i64> = prepared.get(Sql::NewestRow)?.query_row([], |row| row.get(0))?;
+        let kept = kept_age(prepared)?;
         Ok(Self {
             retention,
-            age: AgeClock::new(clock::now_unix_ms(), newest, clock::now()),
+            age: AgeClock::new(clock::now_unix_ms(), kept, clock::now()),
+            is_age_kept: false,
             head_rows,
             head_oldest_unix_ms,
             expire_next_unix_ms: 0,
@@ -115,6 +121,10 @@ impl Compaction {
         prepared: &mut Prepared<'_>,
         samples: &mut [(i64, Point)],
     ) -> Result<(), rusqlite::Error> {
+        // Before the first rows that may have a wrong time are committed.
+        if !self.is_age_kept {
+            self.keep_age(prepared, clock::now_unix_ms())?;
+        }
         if samples.len() >= DIRECT_SAMPLES {
             self.fresh_block = true;
             return write_level_one(prepared, samples);
@@ -135,6 +145,14 @@ impl Compaction {
             }
             self.head_rows += 1;
         }
+        Ok(())
+    }
+
+    /// Writes down what time is believed, for the next process.
+    pub(crate) fn keep_age(&mut self, prepared: &mut Prepared<'_>, now_unix_ms: i64) -> Result<(), rusqlite::Error> {
+        let kept = self.age.kept(now_unix_ms, clock::now());
+        prepared.execute(Sql::WriteKv, params![BELIEVED, kept.to_string(), now_unix_ms])?;
+        self.is_age_kept = true;
         Ok(())
     }
 
@@ -214,11 +232,23 @@ impl Compaction {
             if in_transaction(prepared, |prepared| retention::expire(prepared, &retention, aged_unix_ms))? {
                 return Ok(true);
             }
+            self.keep_age(prepared, now_unix_ms)?;
             self.expired_at_unix_ms = now_unix_ms;
             self.expire_next_unix_ms = now_unix_ms.saturating_add(super::rows::millis(EXPIRE_EVERY));
         }
         retention::free_pages(prepared)
     }
+}
+
+/// Returns what time the process of before believed; in a file of one that did not write that down, the time of the newest
+/// row.
+fn kept_age(prepared: &mut Prepared<'_>) -> Result<Option<Kept>, rusqlite::Error> {
+    let text: Option<String> = prepared.get(Sql::ReadKv)?.query_row([BELIEVED], |row| row.get(0)).optional()?;
+    if let Some(kept) = text.and_then(|text| Kept::parse(&text)) {
+        return Ok(Some(kept));
+    }
+    let newest: Option<i64> = prepared.get(Sql::NewestRow)?.query_row([], |row| row.get(0))?;
+    Ok(newest.map(|believed_unix_ms| Kept { believed_unix_ms, ahead_since_unix_ms: None }))
 }
 
 /// Returns how often to halve the next slice after one that took `took`.
@@ -376,6 +406,48 @@ mod tests {
         };
         assert_eq!(left(now), 1, "the old one is deleted");
         assert_eq!(left(now + 200 * 86_400_000), 1);
+    }
+
+    /// Regression: what a first start wrote with the wrong time made the second believe the clock at once.
+    #[test]
+    fn a_second_start_while_the_clock_is_ahead_deletes_nothing_either() {
+        const DAY: i64 = 86_400_000;
+        let mut connection = Connection::open_in_memory().expect("memory");
+        schema::migrate(&mut connection, schema::version()).expect("migrate");
+        let now = clock::now_unix_ms();
+        connection
+            .execute_batch(&format!(
+                "INSERT INTO scaled_object VALUES (1, 'keda.sh', 'a', 'b', 'u', 1, NULL);
+                 INSERT INTO decision (object_id, at_unix_ms, reason, detail, from_replicas, to_replicas, triggers_json, min_replicas, force_activation)
+                     SELECT 1, {now} - value * {DAY}, 'Inactive', '', 0, 0, '[]', 0, 0 FROM json_each('[62, 61, 60]');",
+            ))
+            .expect("rows");
+        let kept =
+            || connection.query_row("SELECT count(*) FROM decision", [], |row| row.get::<_, i64>(0)).expect("a count");
+        let start = |ends_orderly: bool| {
+            let mut prepared = Prepared::new(&connection);
+            let mut compaction = Compaction::load(&mut prepared, Retention::default()).expect("it loads");
+            let point = Point { at_unix_ms: clock::now_unix_ms(), value: SampleValue::Number(1.0), latency_ms: 1 };
+            compaction.store(&mut prepared, &mut [(1, point)]).expect("a sample");
+            if ends_orderly {
+                while compaction.step(&mut prepared, clock::now_unix_ms(), &Counters::default()).expect("a slice") {}
+                compaction.keep_age(&mut prepared, clock::now_unix_ms()).expect("it ends");
+            }
+        };
+        for ends_orderly in [false, true, true] {
+            start(ends_orderly);
+            assert_eq!(kept(), 3);
+        }
+        // The clock is right after all, as it has been where it is for six hours.
+        let name = [BELIEVED];
+        connection
+            .execute(
+                &format!("UPDATE kv SET value = ({now} - 60 * {DAY}) || ' ' || ({now} - 21600000) WHERE name = ?1"),
+                name,
+            )
+            .expect("kv");
+        start(true);
+        assert_eq!(kept(), 1, "the newest is kept for ever");
     }
 
     #[test]

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use crate::scaling::event::Record;
 
-/// Upper bound on samples not yet written. A record is under 200 bytes, so this is at most 26 MB, reached only if the
-/// disk stalls: at 10,000 samples a second, for 13 s.
+/// Upper bound on samples not yet written, reached only if the disk stalls: at 10,000 samples a second, for 13 s.
 pub(super) const SAMPLES_MAX: usize = 131_072;
+
+/// Upper bound on the bytes of samples not yet written. So many records of under 200 bytes are 26 MB, which leaves each 120
+/// bytes for the text of an error; fewer fit where texts are longer.
+pub(super) const SAMPLES_BYTES_MAX: usize = 40 << 20;
 
 /// Upper bound on other records not yet written: about ten each for 10,000 objects that all change at once.
 const KEPT_MAX: usize = 100_000;
@@ -25,6 +28,8 @@ const KEPT_BYTES_FEW: usize = KEPT_BYTES_MAX / 8;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) samples: usize,
+    /// Bytes of samples.
+    pub(crate) samples_bytes: usize,
     /// Other records.
     pub(crate) kept: usize,
     /// Bytes of the others.
@@ -34,7 +39,7 @@ pub(crate) struct Load {
 impl Load {
     pub(crate) fn of(record: &Record) -> Self {
         match record {
-            Record::Sample { .. } => Self { samples: 1, ..Self::default() },
+            Record::Sample { .. } => Self { samples: 1, samples_bytes: record.weight(), ..Self::default() },
             record => Self { kept: 1, kept_bytes: record.weight(), ..Self::default() },
         }
     }
@@ -46,6 +51,7 @@ impl Load {
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             samples: self.samples + other.samples,
+            samples_bytes: self.samples_bytes + other.samples_bytes,
             kept: self.kept + other.kept,
             kept_bytes: self.kept_bytes + other.kept_bytes,
         }
@@ -82,6 +88,7 @@ impl Kind {
 pub(crate) struct Counters {
     /// Records queued and not yet committed.
     samples: AtomicUsize,
+    samples_bytes: AtomicUsize,
     kept: AtomicUsize,
     kept_bytes: AtomicUsize,
     written_total: AtomicU64,
@@ -141,7 +148,9 @@ impl Counters {
     /// Reserves room in the queue for one record, if it fits.
     pub(crate) fn reserve(&self, load: Load) -> bool {
         self.reserve_again(load);
-        let fits = (load.samples == 0 || self.samples.load(Ordering::Relaxed) <= SAMPLES_MAX)
+        let fits = (load.samples == 0
+            || self.samples.load(Ordering::Relaxed) <= SAMPLES_MAX
+                && self.samples_bytes.load(Ordering::Relaxed) <= SAMPLES_BYTES_MAX)
             && (load.kept == 0
                 || self.kept.load(Ordering::Relaxed) <= KEPT_MAX
                     && self.kept_bytes.load(Ordering::Relaxed) <= KEPT_BYTES_MAX);
@@ -154,6 +163,7 @@ impl Counters {
     /// Reserves room for records that the writer adds to its batch again, whether or not they fit.
     pub(crate) fn reserve_again(&self, load: Load) {
         self.samples.fetch_add(load.samples, Ordering::Relaxed);
+        self.samples_bytes.fetch_add(load.samples_bytes, Ordering::Relaxed);
         self.kept.fetch_add(load.kept, Ordering::Relaxed);
         self.kept_bytes.fetch_add(load.kept_bytes, Ordering::Relaxed);
     }
@@ -161,6 +171,7 @@ impl Counters {
     /// Removes records from the queue's accounting; alone, for one that another includes.
     pub(crate) fn release(&self, load: Load) {
         self.samples.fetch_sub(load.samples, Ordering::Relaxed);
+        self.samples_bytes.fetch_sub(load.samples_bytes, Ordering::Relaxed);
         self.kept.fetch_sub(load.kept, Ordering::Relaxed);
         self.kept_bytes.fetch_sub(load.kept_bytes, Ordering::Relaxed);
     }

@@ -104,9 +104,9 @@ impl Sender {
 
 #[cfg(test)]
 mod tests {
-    use super::super::counters::{KEPT_BYTES_MAX, SAMPLES_MAX};
+    use super::super::counters::{KEPT_BYTES_MAX, SAMPLES_BYTES_MAX, SAMPLES_MAX};
     use super::*;
-    use crate::scaling::event::Answer;
+    use crate::scaling::event::{Answer, ErrorClass, PollError};
     use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 
     #[test]
@@ -143,6 +143,31 @@ mod tests {
         sender.send(vec![definition()]);
         let stats = sender.stats();
         assert_eq!((stats.lost_kept_total, stats.queue_depth), (3, 1), "there is room again");
+    }
+
+    /// Regression: the texts of failing samples took gigabytes while the disk was full.
+    #[test]
+    fn samples_with_long_texts_are_as_bounded_and_others_still_fit() {
+        let (sender, _inbox) = channel();
+        let object = ObjectKey::new(ApiGroup::KedaSh, "shop", "web");
+        let sample = |bytes: usize| Record::Sample {
+            at: UnixMillis(1),
+            object: object.clone(),
+            trigger: 0,
+            answer: Answer::Failed(PollError::new(ErrorClass::Status, "x".repeat(bytes))),
+            latency: Duration::ZERO,
+            is_error: true,
+        };
+        let fit = SAMPLES_BYTES_MAX / (size_of::<Record>() + 2_000);
+        for _ in 0..fit + 5 {
+            sender.send(vec![sample(2_000)]);
+        }
+        sender.send(vec![Record::Removed { at: UnixMillis(2), object: object.clone() }]);
+        let stats = sender.stats();
+        assert_eq!((stats.lost_samples_total, stats.lost_kept_total, stats.queue_depth), (5, 0, fit + 1));
+        let (sender, _inbox) = channel();
+        sender.send((0..SAMPLES_MAX).map(|_| sample(100)).collect());
+        assert_eq!(sender.stats().lost_total, 0, "all fit with texts of the usual length");
     }
 
     #[test]

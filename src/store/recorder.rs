@@ -32,8 +32,8 @@ const DEFINITIONS_MAX: i64 = 256;
 const SERIES_KEPT_MAX: i64 = 4_096;
 
 /// In a file that is nearly full, what happened to an object is kept up to these numbers of rows, so that one whose servers
-/// answer differently each time cannot displace the history of all others. At 5 KB for a decision and 2 KB for what has a
-/// message, some 80 MB.
+/// answer differently each time cannot displace the history of all others. At 5 KB for a decision, 16 KB for an HPA
+/// and 2 KB for what has a message, some 140 MB.
 const HISTORY_KEPT_MAX: [(Sql, i64); 6] = [
     (Sql::TrimDecisions, 8_192),
     (Sql::TrimActions, 4_096),
@@ -257,7 +257,7 @@ impl Recorder {
                 let id = self.grown(prepared, *at, object)?;
                 let conditions = rows::conditions_json(conditions);
                 prepared.execute(Sql::InsertHpaConditions, [&conditions])?;
-                let metrics_json = rows::bounded_json(metrics_json);
+                let metrics_json = rows::metrics_json(metrics_json);
                 prepared.execute(Sql::InsertHpa, params![id, at.0, current, desired, conditions, metrics_json])?;
             }
             Record::Condition { at, object, condition } => {

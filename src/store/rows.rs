@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::chunk::SampleValue;
 use crate::scaling::decision::DecidedTrigger;
-use crate::scaling::event::{Answer, Missing};
+use crate::scaling::event::{Answer, MESSAGE_MAX, Missing};
 use crate::scaling::model::Pause;
 
 /// Returns the sample's value, and the message for its error period.
@@ -28,13 +28,14 @@ pub(crate) fn sample_value(answer: &Answer) -> (SampleValue, &str) {
 }
 
 /// Upper bound on the bytes of a stored text, since texts of servers and users are unbounded.
-const TEXT_MAX: usize = 2_048;
+const TEXT_MAX: usize = MESSAGE_MAX;
 
-/// Upper bound on JSON from the API server, in bytes; beyond it nothing is stored.
+/// Upper bound on JSON from the API server, in bytes; beyond it nothing is stored, or even read.
 const JSON_MAX: usize = 64 << 10;
 
-/// Upper bound on the conditions of an HPA.
-const LIST_MAX: usize = 200;
+/// Upper bound on the bytes of an HPA's metrics, of which 30 fit, and on those of its conditions, of which there are three.
+/// Of one object 4,096 observations may be kept, which take tens of megabytes, not hundreds.
+const OBSERVED_MAX: usize = 8 << 10;
 
 /// A decision names no more triggers once they take this many bytes: 20 of them at 250 bytes each.
 const TRIGGERS_MAX: usize = 5_120;
@@ -45,8 +46,36 @@ pub(crate) fn bounded(text: &str) -> std::borrow::Cow<'_, str> {
     if short.len() < text.len() { format!("{short}…").into() } else { text.into() }
 }
 
-pub(crate) fn bounded_json(json: &str) -> &str {
-    if json.len() > JSON_MAX { "[]" } else { json }
+/// Returns an HPA's metrics as its status has them: of many, those that the HPA reads itself before those that samples show,
+/// in their order, and how many more there are.
+pub(crate) fn metrics_json(json: &str) -> std::borrow::Cow<'_, str> {
+    if json.len() <= OBSERVED_MAX {
+        return json.into();
+    }
+    let is_read = json.len() <= JSON_MAX;
+    let Some(metrics) = is_read.then(|| serde_json::from_str::<Vec<serde_json::Value>>(json).ok()).flatten() else {
+        return "[]".into();
+    };
+    let mut by_weight: Vec<(usize, &serde_json::Value)> = metrics.iter().enumerate().collect();
+    by_weight.sort_by_key(|(_, metric)| metric["type"] == "External");
+    let texts = by_weight.into_iter().map(|(place, metric)| (place, metric.to_string()));
+    let mut rows = fitting(texts);
+    let more = metrics.len() - rows.len();
+    rows.sort_by_key(|(place, _)| *place);
+    let mut rows: Vec<String> = rows.into_iter().map(|(_, row)| row).collect();
+    rows.push(json!({ "more": more }).to_string());
+    format!("[{}]", rows.join(",")).into()
+}
+
+/// Returns those that have room in an observation, with their places.
+fn fitting(texts: impl Iterator<Item = (usize, String)>) -> Vec<(usize, String)> {
+    let mut left = OBSERVED_MAX;
+    let mut fits = |text: &String| {
+        let rest = left.checked_sub(text.len() + 1);
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    texts.filter(|(_, text)| fits(text)).collect()
 }
 
 pub(crate) fn millis(duration: Duration) -> i64 {
@@ -125,16 +154,14 @@ pub(crate) fn pause_text(pause: &Pause) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(","))
 }
 
-/// Returns the type, status, reason and message of each condition as JSON.
+/// Returns the type, status, reason and message of each condition as JSON, as far as there is room.
 pub(crate) fn conditions_json(conditions: &[(String, String, String, String)]) -> String {
-    conditions
-        .iter()
-        .take(LIST_MAX)
-        .map(|(kind, status, reason, message)| {
-            json!({ "type": kind, "status": status, "reason": bounded(reason), "message": bounded(message) })
-        })
-        .collect::<serde_json::Value>()
-        .to_string()
+    let text = |(kind, status, reason, message): &(String, String, String, String)| {
+        json!({ "type": kind, "status": status, "reason": bounded(reason), "message": bounded(message) }).to_string()
+    };
+    let kept: Vec<String> =
+        fitting(conditions.iter().map(text).enumerate()).into_iter().map(|(_, text)| text).collect();
+    format!("[{}]", kept.join(","))
 }
 
 #[cfg(test)]

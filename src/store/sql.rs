@@ -381,6 +381,8 @@ statements! {
         WHERE object_id = ?1 AND from_unix_ms < ?2 ORDER BY from_unix_ms DESC, id DESC LIMIT 1";
     ProcessRuns Cold "SELECT version, started_at_unix_ms, stopped_at_unix_ms, state, stood_by_until_unix_ms FROM process_run \
         WHERE started_at_unix_ms <= ?1 ORDER BY id DESC LIMIT ?2";
+    ProcessRunsWithoutStandby Cold "SELECT version, started_at_unix_ms, stopped_at_unix_ms, state, NULL FROM process_run \
+        WHERE started_at_unix_ms <= ?1 ORDER BY id DESC LIMIT ?2";
     ObjectNames Cold "SELECT DISTINCT namespace || '/' || name FROM scaled_object ORDER BY 1";
     // Without a group a ScaledObject comes before an HPA of its name.
     ObjectAt Hot "SELECT id, api_group, added_at_unix_ms, removed_at_unix_ms FROM scaled_object WHERE id = coalesce( \

@@ -693,7 +693,9 @@ impl<'c> Session<'c> {
     }
 
     fn finish(&mut self, run: Option<i64>) -> Result<(), rusqlite::Error> {
-        self.prepared.execute(Sql::StopProcessRun, params![run, clock::now_unix_ms()])?;
+        let now_unix_ms = clock::now_unix_ms();
+        self.compaction.keep_age(&mut self.prepared, now_unix_ms)?;
+        self.prepared.execute(Sql::StopProcessRun, params![run, now_unix_ms])?;
         Ok(())
     }
 }

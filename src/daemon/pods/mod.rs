@@ -131,12 +131,12 @@ impl Namespace {
 
     /// Returns why there are no counts, if there are none. The error of a list takes precedence, since it says more.
     fn error(&self, name: &str) -> Option<PollError> {
-        let disconnected = || PollError {
-            class: ErrorClass::Connect,
-            message: format!(
+        let disconnected = || {
+            let message = format!(
                 "the watch of pods in namespace {name} has heard nothing of the API server for more than {} s",
                 DISCONNECTED_MAX.as_secs()
-            ),
+            );
+            PollError::new(ErrorClass::Connect, message)
         };
         self.error.clone().or_else(|| self.is_disconnected.then(disconnected))
     }
@@ -203,10 +203,8 @@ impl Counter {
             namespace.watch = self.next_watch;
             namespace.watcher = start(&self.client, name, self.next_watch, &self.news).map_err(|error| {
                 warn!(namespace = &**name, error:% = error; "pods cannot be watched");
-                namespace.error = Some(PollError {
-                    class: ErrorClass::Configuration,
-                    message: format!("cannot watch pods in namespace {name}: {error}"),
-                });
+                let message = format!("cannot watch pods in namespace {name}: {error}");
+                namespace.error = Some(PollError::new(ErrorClass::Configuration, message));
                 namespace.is_changed = true;
                 now + START_AGAIN
             });
@@ -236,7 +234,7 @@ impl Counter {
                     if is_denied { " (grant list and watch on pods to the service account, see k8s/base)" } else { "" };
                 let class = if is_denied { ErrorClass::Authentication } else { ErrorClass::Connect };
                 let message = format!("cannot list pods in namespace {name}: {error}{fix}");
-                namespace.error = Some(PollError { class, message });
+                namespace.error = Some(PollError::new(class, message));
             }
         }
         namespace.is_changed = true;

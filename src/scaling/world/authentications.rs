@@ -42,7 +42,7 @@ impl World {
                 self.authentication_seen(*found, now);
             }
             Ok(None) => {}
-            Err(message) => failure = Some(PollError { class: ErrorClass::Authentication, message }),
+            Err(message) => failure = Some(PollError::new(ErrorClass::Authentication, message)),
         }
         for (user, index) in pending.waiting {
             self.with(&user, |object, work| object.ask_after_read(index, failure.clone(), work));

@@ -139,7 +139,7 @@ impl Object {
         if let Some(message) =
             trigger.foreign_service(&self.spec.key).filter(|_| !work.settings.cross_namespace_services)
         {
-            return Err(PollError { class: ErrorClass::Configuration, message });
+            return Err(PollError::new(ErrorClass::Configuration, message));
         }
         let credentials = self.credentials(trigger, work)?;
         work.schedule.ask((self.spec.key.clone(), trigger.index), query, credentials, due_at);

@@ -63,7 +63,7 @@ impl Object {
             return;
         };
         let message = age::silence(age::limit(&definition, work.settings.query_timeout));
-        let answer = Answer::Failed(PollError { class: ErrorClass::Timeout, message });
+        let answer = Answer::Failed(PollError::new(ErrorClass::Timeout, message));
         for (position, trigger) in definition.triggers.iter().enumerate() {
             let silent_at = self.triggers.get(position).and_then(|state| state.silent_at);
             if silent_at.is_none_or(|at| at > work.now) {

@@ -293,9 +293,12 @@ impl<'c> Snapshot<'c> {
         self.connection.prepare(Sql::DefinitionBefore.text())?.query_row([object, at], definition_row).optional()
     }
 
-    /// Returns starts and stops of hpalite until a time, newest first.
+    /// Returns starts and stops of hpalite until a time, newest first. A file of before standing by was recorded says nothing
+    /// of it.
     pub fn runs(&self, until: i64, rows_max: usize) -> Found<Vec<RunRow>> {
-        self.all(Sql::ProcessRuns, params![until, limit(rows_max)], |row| {
+        let has_standby = self.connection.prepare(Sql::ProcessRuns.text()).is_ok();
+        let statement = if has_standby { Sql::ProcessRuns } else { Sql::ProcessRunsWithoutStandby };
+        self.all(statement, params![until, limit(rows_max)], |row| {
             Ok(RunRow {
                 version: row.get(0)?,
                 started_at: row.get(1)?,
@@ -326,4 +329,53 @@ impl<'c> Snapshot<'c> {
 
 fn limit(rows_max: usize) -> i64 {
     i64::try_from(rows_max).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Reader, schema};
+
+    /// Regression: a file of before standing by was recorded could not be read, which is what a person's copy may be.
+    #[test]
+    fn a_file_of_any_earlier_version_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for version in 1..=schema::version() {
+            let path = folder.path().join(version.to_string());
+            let mut file = Connection::open(&path).expect("a file");
+            schema::migrate(&mut file, version).expect("it is migrated");
+            file.execute("INSERT INTO process_run (version, started_at_unix_ms, state) VALUES ('1', 5, 'lost')", [])
+                .expect("a run");
+            drop(file);
+            let range = Range { from: 0, to: 9 };
+            let listing = Listing { text: "", removed: true, limit: 9, offset: 0 };
+            let key = ObjectKey::new(ApiGroup::KedaSh, "shop", "web");
+            let runs = Reader::open(&path).expect("a reader").snapshot(|snapshot| {
+                snapshot.objects(&listing)?;
+                snapshot.lives(&key)?;
+                snapshot.object_names()?;
+                snapshot.groups("shop", "web")?;
+                snapshot.condition(1, ConditionKind::Ready, 9)?;
+                snapshot.series(1, range)?;
+                snapshot.samples(&HashMap::from([(1, 1)]), range, |_, _, _| {})?;
+                snapshot.minutes(1, range, |_| {})?;
+                snapshot.hours(1, range)?;
+                snapshot.oldest_rolled_up()?;
+                snapshot.replicas_before(1, 9)?;
+                snapshot.replicas(1, range, |_| {})?;
+                snapshot.starts(1, range, 9)?;
+                snapshot.decisions(1, range, 9)?;
+                snapshot.hpas(1, range, 9)?;
+                snapshot.hpa_times(1, range)?;
+                snapshot.pauses(1, range)?;
+                snapshot.losses(range)?;
+                snapshot.errors(1, range, 9)?;
+                snapshot.definitions(1, range, 9)?;
+                snapshot.definition_before(1, 9)?;
+                snapshot.runs(9, 9)
+            });
+            let runs = runs.unwrap_or_else(|error| panic!("version {version}: {error}"));
+            assert_eq!((runs.len(), runs[0].started_at, runs[0].stood_by_until), (1, 5, None), "version {version}");
+        }
+    }
 }

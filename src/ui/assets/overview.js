@@ -76,7 +76,7 @@ function row(object, now) {
 
 /** What is wrong, by trigger if possible, since the condition only says that something is. */
 function cause(object) {
-  const failing = object.triggers.filter((trigger) => trigger.says !== null && trigger.outcome !== 'empty');
+  const failing = object.triggers.filter((trigger) => trigger.fails);
   return failing.length && object.state === 'error'
     ? failing.map((trigger) => `${trigger.name ?? trigger.metric}: ${trigger.says}`).join('\n') : object.message;
 }
@@ -84,7 +84,7 @@ function cause(object) {
 function triggerCells(trigger, now) {
   const silent = trigger.outcome !== null && trigger.outcome !== 'ok';
   const value = trigger.outcome === null ? el('span', { class: 'muted' }, 'no sample')
-    : silent ? el('span', { class: `says ${trigger.outcome === 'empty' ? 'muted' : 'bad'}`, title: `${trigger.outcome}: ${trigger.says}` }, trigger.says)
+    : silent ? el('span', { class: `says ${trigger.fails ? 'bad' : 'muted'}`, title: `${trigger.outcome}: ${trigger.says}` }, trigger.says)
       : el('span', { title: `${exact(trigger.value)} at ${iso(trigger.at)}, ${ago(trigger.at, now)}` }, number(trigger.value));
   return [
     el('td', { class: 'trigger', title: trigger.metric }, trigger.name ?? trigger.metric),

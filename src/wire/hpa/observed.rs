@@ -179,8 +179,7 @@ fn readings(hpa: &ObservedHpa, metrics: &[Metric<'_>]) -> Vec<Option<Answer>> {
         .iter()
         .find(|(kind, status, reason, _)| kind == "ScalingActive" && status == "False" && reason != "ScalingDisabled");
     let cause = cause.map(|(.., message)| message.as_str()).or((!current.is_empty()).then_some(NOT_SHOWN));
-    let failed =
-        |message: &str| Answer::Failed(PollError { class: ErrorClass::Missing, message: cut(message, MESSAGE_MAX) });
+    let failed = |message: &str| Answer::Failed(PollError::new(ErrorClass::Missing, cut(message, MESSAGE_MAX)));
     metrics.iter().map(|metric| metric.value(&current).map(Answer::Value).or_else(|| cause.map(failed))).collect()
 }
 

@@ -15,7 +15,7 @@ mod targets;
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::fields::{Diagnostics, Fields, Warning};
 use super::metadata::{Metadata, Unreadable, exact_map};
@@ -123,11 +123,18 @@ pub fn from_value(group: ApiGroup, mut object: Value, servers: &Servers) -> Resu
     Ok(ParsedObject { object, warnings, excerpts })
 }
 
+/// Reads a definition that was recorded, as the daemon did; `None` if it is invalid.
+#[must_use]
+pub fn recorded(group: ApiGroup, namespace: &str, name: &str, spec_json: &str) -> Option<Arc<Definition>> {
+    let spec: Value = serde_json::from_str(spec_json).ok()?;
+    let object = json!({ "metadata": { "namespace": namespace, "name": name }, "spec": spec });
+    // What is recorded names its servers.
+    from_value(group, object, &Servers::default()).ok()?.object.definition.ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use serde_json::json;
 
     use super::*;
     use crate::scaling::model::{MetricType, OnMissing, Query, UnixMillis};
