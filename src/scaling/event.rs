@@ -131,6 +131,18 @@ pub struct RestoredState {
     pub last_active_at: Option<UnixMillis>,
     /// The target's replicas as last seen, and the generation that named the target.
     pub replicas: Option<(i64, u32)>,
+    /// The last values of triggers that hold theirs while there is none.
+    pub held: Vec<HeldValue>,
+}
+
+/// The last value of a trigger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldValue {
+    /// The generation of the object that asked for it.
+    pub generation: i64,
+    pub trigger: u16,
+    pub value: f64,
+    pub at: UnixMillis,
 }
 
 /// One request to one server, sent once for all triggers that need its answer.

@@ -11,7 +11,7 @@ use litemap::LiteMap;
 use super::age;
 use super::composite::{self, Composite};
 use super::decision::{Decision, FALLING_BACK, READY_MESSAGE, READY_REASON};
-use super::event::WriteKind;
+use super::event::{HeldValue, WriteKind};
 use super::fingerprint;
 use super::hpa::{DesiredHpa, Kept, ObservedHpa};
 use super::model::{
@@ -52,6 +52,8 @@ pub(super) struct Object {
     /// This object was found to be the one that scales the target, and remains so even if its HPA disappears.
     pub(super) owns_target: bool,
     pub(super) triggers: Vec<TriggerState>,
+    /// The last values of an earlier process, until polling starts.
+    pub(super) held: Vec<HeldValue>,
     /// The result of the formula, if the definition has one, in the last complete poll cycle.
     pub(super) composite: Option<Composite>,
     /// When the formula was evaluated last.
@@ -287,6 +289,7 @@ impl Object {
             original_replicas: None,
             owns_target: false,
             triggers: Vec::new(),
+            held: Vec::new(),
             composite: None,
             composed_at: UnixMillis::default(),
             concludes_later: false,
@@ -389,13 +392,19 @@ impl Object {
         let counted = |trigger: &super::model::Trigger| {
             let known = health.get(&*trigger.metric_name);
             let failures = known.filter(|_| definition.fallback.is_some());
-            TriggerState::with_failures(failures.map_or(0, |health| health.number_of_failures))
+            let mut state = TriggerState::with_failures(failures.map_or(0, |health| health.number_of_failures));
+            let is_its = |held: &&HeldValue| held.trigger == trigger.index && held.generation == self.spec.generation;
+            if let Some(held) = self.held.iter().find(is_its) {
+                state.hold(held.value, held.at.min(now));
+            }
+            state
         };
         self.triggers =
             kept.zip(&definition.triggers).map(|(kept, trigger)| kept.unwrap_or_else(|| counted(trigger))).collect();
         for (trigger, state) in definition.triggers.iter().zip(&mut self.triggers) {
             state.listen(trigger, limit, now);
         }
+        self.held.clear();
         self.composite = None;
         self.poll_cycle = None;
         self.redecide = false;

@@ -72,6 +72,11 @@ impl TriggerState {
         Self { failures, ..Self::default() }
     }
 
+    /// Continues with the last value that an earlier process got.
+    pub fn hold(&mut self, value: f64, at: UnixMillis) {
+        self.last_good = Some((value, at));
+    }
+
     /// Moves all times by a step of the wall clock.
     pub fn shift(&mut self, milliseconds: i64) {
         let shift = |at: &mut UnixMillis| at.0 = at.0.saturating_add(milliseconds);

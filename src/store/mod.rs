@@ -57,6 +57,8 @@ pub use retention::Retention;
 pub use rollup::{RolledNumbers, RolledUp};
 pub use schema::version as schema_version;
 
+use log::warn;
+
 use crate::scaling::event::{Record, RestoredState};
 use queue::WriterMessage;
 
@@ -187,7 +189,15 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn restore(&self) -> Result<Vec<RestoredState>, Error> {
-        self.reader()?.restore()
+        let mut reader = self.reader()?;
+        let mut states = reader.restore()?;
+        match reader.held_values() {
+            Ok(mut held) => {
+                states.iter_mut().for_each(|state| state.held = held.remove(&state.key).unwrap_or_default())
+            }
+            Err(error) => warn!(error:% = error; "triggers have no values of before to hold"),
+        }
+        Ok(states)
     }
 
     /// Opens a new read-only connection.

@@ -57,7 +57,7 @@ impl Reader {
         Ok((found, known))
     }
 
-    /// Returns the last activity and replicas of every living object.
+    /// Returns the last activity and replicas of every living object, without the values that it holds.
     ///
     /// # Errors
     /// When the file cannot be read in time.
@@ -72,7 +72,7 @@ impl Reader {
                 let last_active_at = row.get::<_, Option<i64>>(4)?.map(UnixMillis);
                 let generation: Option<i64> = row.get(5)?;
                 let replicas = generation.zip(row.get(6)?);
-                states.push(RestoredState { key, uid: row.get(3)?, last_active_at, replicas });
+                states.push(RestoredState { key, uid: row.get(3)?, last_active_at, replicas, held: Vec::new() });
             }
             Ok(states)
         })

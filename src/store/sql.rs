@@ -114,6 +114,12 @@ statements! {
         (SELECT r.to_replicas FROM replica_change r WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1) \
         FROM scaled_object o LEFT JOIN object_state a ON a.object_id = o.id WHERE o.removed_at_unix_ms IS NULL";
 
+    // A definition that has the word elsewhere costs a look at its samples.
+    HeldSeries Cold "SELECT s.id, o.api_group, o.namespace, o.name, d.generation, s.trigger_index \
+        FROM definition d JOIN scaled_object o ON o.id = d.object_id JOIN series s ON s.object_id = o.id \
+        WHERE d.until_unix_ms IS NULL AND o.removed_at_unix_ms IS NULL AND s.until_unix_ms IS NULL \
+        AND instr(d.spec_json, '\"hold\"') > 0";
+
     // Objects, definitions, series.
     InsertObject Hot "INSERT INTO scaled_object (api_group, namespace, name, uid, added_at_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
     NameObject Hot "UPDATE scaled_object SET uid = ?2 WHERE id = ?1";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hpalite::explain::{self, Question};
 use hpalite::scaling::attribution::{Actor, Attribution};
 use hpalite::scaling::decision::{DecidedTrigger, Decision};
-use hpalite::scaling::event::{Answer, Missing, Record};
+use hpalite::scaling::event::{Answer, HeldValue, Missing, Record};
 use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
 use hpalite::scaling::recommend::Proposal;
@@ -215,6 +215,46 @@ fn last_activity_and_small_state_survive_a_restart() {
     );
     assert_eq!(store.read_kv("ca").unwrap().as_deref(), Some("-----BEGIN CERTIFICATE-----"));
     assert_eq!(store.read_kv("none").unwrap(), None);
+    stop(store);
+}
+
+/// What a trigger holds while there is no number, with the number wherever the samples are.
+#[test]
+fn the_last_values_of_triggers_that_hold_them_survive_a_restart() {
+    let place = Place::new();
+    let store = place.start();
+    let holds = |generation, triggers| {
+        let Record::Definition { at, object, uid, invalid, resource_triggers, .. } =
+            definition(START, &web(), "u1", generation, vec![])
+        else {
+            unreachable!("it makes a definition")
+        };
+        let spec_json = r#"{"triggers":[{"metadata":{"onMissing":"hold","holdFor":"10m"}}]}"#.into();
+        Record::Definition { at, object, uid, generation, spec_json, invalid, resource_triggers, triggers }
+    };
+    let other = ObjectKey::new(ApiGroup::KedaSh, "shop", "other");
+    store.send(vec![
+        holds(3, vec![trigger(0, 10.0)]),
+        definition(START, &other, "u2", 1, vec![trigger(0, 10.0)]),
+        sample(START + 1_000, &other, Answer::Value(9.0)),
+        sample(START + 1_000, &web(), Answer::Value(5.0)),
+        sample(START + 31_000, &web(), Answer::Value(7.0)),
+        sample(START + 61_000, &web(), Answer::Missing(Missing::Empty)),
+        sample(START + 91_000, &web(), timeout("no answer")),
+    ]);
+    let held = |store: &Store| {
+        let states = store.restore().unwrap();
+        let mut held: Vec<_> = states.into_iter().map(|state| (state.key.name.to_string(), state.held)).collect();
+        held.sort_by(|a, b| a.0.cmp(&b.0));
+        held
+    };
+    let value = HeldValue { generation: 3, trigger: 0, value: 7.0, at: UnixMillis(START + 31_000) };
+    let expected = [("other".to_owned(), vec![]), ("web".to_owned(), vec![value])];
+    store.flush().unwrap();
+    assert_eq!(held(&store), expected, "in the head");
+    stop(store);
+    let store = place.start();
+    assert_eq!(held(&store), expected, "after a restart");
     stop(store);
 }
 

@@ -141,7 +141,8 @@ impl World {
                 let mut object = Object::new(spec, restored.as_ref().and_then(|state| state.last_active_at));
                 // A clock that was ahead, or is behind now, must not lengthen a cooldown by what it is wrong.
                 object.last_active_at = object.last_active_at.min(Some(now));
-                let replicas = restored.and_then(|state| state.replicas);
+                let (replicas, held) = restored.map(|state| (state.replicas, state.held)).unwrap_or_default();
+                object.held = held;
                 object.recorded.replicas = replicas.filter(|(of, _)| *of == generation).map(|(_, replicas)| replicas);
                 // Without a record of its activity, the cooldown begins when it is first seen.
                 if object.spec.scales_to_zero && object.last_active_at.is_none() {

@@ -19,7 +19,9 @@ use std::collections::HashMap;
 use super::chunk::SampleValue;
 use super::error::Error;
 use super::reader::Reader;
-use crate::scaling::model::{ObjectKey, UnixMillis};
+use super::sql::{LAST_SAMPLE, Sql};
+use crate::scaling::event::HeldValue;
+use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 
 /// Result of a read within [`Reader::snapshot`], which converts the error into an [`Error`].
 pub type Found<T> = Result<T, rusqlite::Error>;
@@ -46,6 +48,50 @@ impl Reader {
             snapshot.samples(&wanted, range, |_, at, value| found.push((UnixMillis(at), value.clone())))?;
             found.sort_by_key(|(at, _)| *at);
             Ok(found)
+        })
+    }
+
+    /// Returns the last values of all living triggers that hold theirs while there is none, if they have one of the last
+    /// day.
+    ///
+    /// # Errors
+    /// When the file cannot be read in time.
+    pub fn held_values(&mut self) -> Result<HashMap<ObjectKey, Vec<HeldValue>>, Error> {
+        self.snapshot(|snapshot| {
+            let mut triggers = Vec::new();
+            let mut statement = snapshot.connection.prepare(Sql::HeldSeries.text())?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let Some(group) = ApiGroup::from_name(row.get_ref(1)?.as_str()?) else { continue };
+                let key = ObjectKey::new(group, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
+                let series: i64 = row.get(0)?;
+                triggers.push((series, key, row.get::<_, i64>(4)?, row.get::<_, u16>(5)?));
+            }
+            if triggers.is_empty() {
+                return Ok(HashMap::new());
+            }
+            let last: i64 = snapshot.connection.query_row(LAST_SAMPLE, [], |row| row.get(0))?;
+            let mut newest: HashMap<usize, (i64, f64)> = HashMap::new();
+            // Most have one of the last hour, which is soon read.
+            for back in [3_600_000, 86_400_000] {
+                let missing = triggers.iter().enumerate().filter(|(n, _)| !newest.contains_key(n));
+                let wanted = missing.map(|(n, (series, ..))| (*series, n)).collect();
+                snapshot.samples(&wanted, Range { from: last - back, to: i64::MAX }, |n, at, value| {
+                    if let SampleValue::Number(value) = value {
+                        let found = newest.entry(n).or_insert((at, *value));
+                        if found.0 <= at {
+                            *found = (at, *value);
+                        }
+                    }
+                })?;
+            }
+            let mut held: HashMap<ObjectKey, Vec<HeldValue>> = HashMap::new();
+            for (n, (_, key, generation, trigger)) in triggers.into_iter().enumerate() {
+                if let Some((at, value)) = newest.remove(&n) {
+                    held.entry(key).or_default().push(HeldValue { generation, trigger, value, at: UnixMillis(at) });
+                }
+            }
+            Ok(held)
         })
     }
 

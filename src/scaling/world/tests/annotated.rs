@@ -279,7 +279,7 @@ fn a_load_that_ends_with_the_instance_that_saw_it_still_cools_down() {
         let (key, uid) = (key_of("api"), "uid-hpa-api".to_owned());
         rig.set_answer("load", Answer::Value(0.0));
         rig.clear();
-        rig.restart(vec![RestoredState { key, uid, last_active_at: Some(started), replicas: None }]);
+        rig.restart(vec![RestoredState { key, uid, last_active_at: Some(started), replicas: None, held: Vec::new() }]);
         if is_standby {
             rig.seconds(600);
             rig.step(Event::Leading);

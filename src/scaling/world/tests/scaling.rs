@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::scaling::event::{Event, Record, RestoredState, WriteKind};
-use crate::scaling::model::{Fallback, FallbackBehavior, MetricType, UnixMillis};
+use crate::scaling::event::{Event, HeldValue, Missing, Record, RestoredState, WriteKind};
+use crate::scaling::model::{Fallback, FallbackBehavior, MetricType, OnMissing, UnixMillis};
+use crate::scaling::view::Reading;
 
 pub(super) fn scales(rig: &Rig) -> Vec<(u32, u32)> {
     rig.writes
@@ -327,7 +328,7 @@ fn an_activity_in_the_future_ends_now() {
         let mut rig = Rig::new(cluster);
         rig.set_answer("up", Answer::Value(0.0));
         let last_active_at = (!in_status).then_some(ahead);
-        rig.restart(vec![RestoredState { key: key("shop"), uid, last_active_at, replicas: None }]);
+        rig.restart(vec![RestoredState { key: key("shop"), uid, last_active_at, replicas: None, held: Vec::new() }]);
         rig.seconds(90);
         assert_eq!(rig.replicas("web"), 1, "in the status: {in_status}");
         rig.seconds(100);
@@ -398,4 +399,29 @@ fn an_outage_that_hid_the_end_of_a_load_is_no_part_of_the_cooldown() {
     rig.set_answer("up", Answer::Value(0.0));
     rig.seconds(40);
     assert_eq!(rig.replicas("web"), 0);
+}
+
+/// Regression: a restart forgot what a trigger held, so that a query that was silent just then was an error.
+#[test]
+fn a_restart_goes_on_with_the_value_that_a_trigger_holds() {
+    let mut rig = shop(3, 500.0, |d| d.triggers[0].on_missing = OnMissing::Hold(Duration::from_mins(10)));
+    rig.seconds(60);
+    let at = rig.now;
+    rig.set_answer("up", Answer::Missing(Missing::Empty));
+    let (uid, generation) = (rig.object("shop").uid.clone(), rig.object("shop").generation);
+    let restored = |generation| {
+        let held = vec![HeldValue { generation, trigger: 0, value: 500.0, at }];
+        vec![RestoredState { key: key("shop"), uid: uid.clone(), last_active_at: None, replicas: None, held }]
+    };
+    rig.restart(restored(generation));
+    rig.seconds(60);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+    let reading = |rig: &Rig| rig.views[&key("shop")].metrics[0].reading.clone();
+    assert!(matches!(reading(&rig), Reading::Value { value: 500.0, .. }), "{:?}", reading(&rig));
+    // For as long as it says, and not the value of another spec.
+    rig.seconds(600);
+    assert!(matches!(reading(&rig), Reading::Failed { .. }), "{:?}", reading(&rig));
+    rig.restart(restored(generation - 1));
+    rig.seconds(60);
+    assert!(matches!(reading(&rig), Reading::Failed { .. }), "{:?}", reading(&rig));
 }
