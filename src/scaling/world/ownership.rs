@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::World;
+use super::ingest::object_of;
 use super::work::{Facts, Objects, Work};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, OwnerRef, is_controlled_by};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
@@ -49,30 +50,13 @@ impl Objects {
     }
 }
 
-/// The HPA of another ScaledObject is no conflict: if its owner is gone, the garbage collector deletes it, and if not,
-/// its owner has lost the target.
-fn is_of_scaled_object(hpa: &ObservedHpa) -> bool {
-    hpa.controller.as_ref().is_some_and(OwnerRef::is_scaled_object)
-}
-
-/// Returns the name of the ScaledObject that controls this HPA, if it exists in either API group.
-pub(super) fn living_owner<'a>(hpa: &'a ObservedHpa, others: &Objects) -> Option<&'a str> {
-    let owner = hpa.controller.as_ref()?;
-    let lives = ApiGroup::ALL
+/// The ScaledObject that controls this HPA, if it exists in either API group.
+fn owner_of<'a>(hpa: &ObservedHpa, others: &'a Objects) -> Option<&'a Object> {
+    let owner = hpa.controller.as_ref().filter(|owner| owner.is_scaled_object())?;
+    ApiGroup::ALL
         .into_iter()
         .filter_map(|group| others.get(&ObjectKey::new(group, &hpa.namespace, &owner.name)))
-        .any(|object| object.spec.uid == owner.uid);
-    (owner.is_scaled_object() && lives).then_some(&owner.name)
-}
-
-/// Returns the name of the shadow that controls this HPA.
-fn shadow_of<'a>(hpa: &ObservedHpa, others: &'a Objects) -> Option<&'a str> {
-    let owner = hpa.controller.as_ref().filter(|owner| owner.is_scaled_object())?;
-    let mut objects = ApiGroup::ALL.into_iter().filter_map(|group| {
-        let object = others.get(&ObjectKey::new(group, &hpa.namespace, &owner.name))?;
-        (object.spec.uid == owner.uid && object.spec.is_shadow).then_some(&*object.spec.key.name)
-    });
-    objects.next()
+        .find(|object| object.spec.uid == owner.uid)
 }
 
 impl Object {
@@ -96,14 +80,16 @@ impl Object {
             return Some(target_is_taken(workload, &kind, &winner.name));
         }
         // Another autoscaler runs the owner of that HPA, and two HPAs on one target disable each other.
-        if let Some(shadow) = self.other_hpas(work).find_map(|hpa| shadow_of(hpa, work.others)) {
-            return Some(target_is_taken(workload, &kind, shadow));
+        let mut owners = self.other_hpas(work).filter_map(|hpa| owner_of(hpa, work.others));
+        if let Some(shadow) = owners.find(|owner| owner.spec.is_shadow) {
+            return Some(target_is_taken(workload, &kind, &shadow.spec.key.name));
         }
         let foreign = self.foreign_hpa(work)?;
         if !self.spec.transfer_hpa_ownership {
             return Some(format!(
-                "the workload '{workload}' of type '{kind}' is already managed by the hpa '{}'",
-                foreign.name
+                "the workload '{workload}' of type '{kind}' is already managed by the hpa '{}'{}",
+                foreign.name,
+                of_owner(foreign)
             ));
         }
         (wanted_hpa != Some(foreign.name.as_str())).then(|| {
@@ -134,11 +120,31 @@ impl Object {
         !self.spec.is_only_watched() && self.other_hpas(work).filter_map(|hpa| hpa.controller.as_ref()).any(is_awaited)
     }
 
-    /// An HPA that scales the target for somebody else than a ScaledObject.
+    /// An HPA that scales the target for somebody else than a ScaledObject that is watched. That of one is no conflict: if its
+    /// owner is gone, the garbage collector deletes it, and if not, its owner has lost the target.
     fn foreign_hpa<'w>(&self, work: &'w Work<'_>) -> Option<&'w ObservedHpa> {
         self.other_hpas(work).find(|hpa| {
-            hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false") && !is_of_scaled_object(hpa)
+            let is_of_scaled_object = hpa.controller.as_ref().is_some_and(OwnerRef::is_scaled_object);
+            hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false")
+                && (!is_of_scaled_object || self.is_of_unchosen(hpa, work))
         })
+    }
+
+    /// Nobody knows whether the ScaledObject that controls this HPA lives, since only some are chosen by their labels. Of one
+    /// whose name is known with another uid, it is known that it does not.
+    fn is_of_unchosen(&self, hpa: &ObservedHpa, work: &Work<'_>) -> bool {
+        let (owner, _) = object_of(hpa);
+        let is_known = owner == self.spec.key || work.others.get(&owner).is_some();
+        work.settings.selects_objects
+            && hpa.controller.as_ref().is_some_and(OwnerRef::is_scaled_object)
+            && !is_known
+            && !work.facts.absent.contains(&owner.group)
+    }
+
+    /// Returns the name of the ScaledObject that controls this HPA, unless it is known to be gone.
+    pub(super) fn living_owner<'a>(&self, hpa: &'a ObservedHpa, work: &Work<'_>) -> Option<&'a str> {
+        let lives = owner_of(hpa, work.others).is_some() || self.is_of_unchosen(hpa, work);
+        hpa.controller.as_ref().filter(|_| lives).map(|owner| owner.name.as_str())
     }
 
     /// Another one scales the target, or did when this object was refused it.
@@ -166,6 +172,13 @@ impl Object {
             work.others.get(other).is_some_and(|other| is_there(other) && counts(other))
         })
     }
+}
+
+/// Names the ScaledObject that controls a foreign HPA.
+fn of_owner(hpa: &ObservedHpa) -> String {
+    hpa.controller.as_ref().filter(|owner| owner.is_scaled_object()).map_or_else(String::new, |owner| {
+        format!(" of the ScaledObject '{}', which --watch-label-selector does not choose", owner.name)
+    })
 }
 
 /// Returns which of several objects owns their target: the current owner, else the one that has an HPA, else the one that

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lists::ListTracker;
-use super::ownership::living_owner;
 use super::work::Work;
 use super::{NO_COLLECTOR, watched_kind};
 use crate::scaling::age;
@@ -313,7 +312,7 @@ impl Object {
             Some(found) if !hpa::is_controlled_by(found, &me) => {
                 match &found.controller {
                     Some(owner) if owner.is_scaled_object() => {
-                        let Some(name) = living_owner(found, work.others) else {
+                        let Some(name) = self.living_owner(found, work) else {
                             // The owner is gone, so the garbage collector will delete the HPA.
                             return Verdict::Pending;
                         };

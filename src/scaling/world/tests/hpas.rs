@@ -319,6 +319,65 @@ fn a_foreign_hpa_on_the_target_is_an_error_until_it_goes() {
     assert!(rig.has_hpa("keda-hpa-shop"));
 }
 
+/// The HPA of this name that a ScaledObject makes for a target.
+fn made_by(owner: &str, hpa: &str, target: &str) -> crate::scaling::hpa::ObservedHpa {
+    let object = fresh(owner, target, testing::definition());
+    let desired = crate::scaling::hpa::desired(&object, object.definition.as_ref().unwrap(), &deployment(), "1.0");
+    let mut made = cluster::observed(&desired);
+    made.name = hpa.to_owned();
+    made.uid = format!("uid-{hpa}");
+    made
+}
+
+/// Regression: an object that another installation chooses counted as gone, and two HPAs disabled each other.
+#[test]
+fn the_hpa_of_an_object_that_is_not_chosen_is_a_foreign_one() {
+    let settings = crate::scaling::world::Settings { selects_objects: true, ..rig::settings() };
+    let mut cluster = shop(2, 500.0, |_| {}).cluster;
+    cluster.put_hpa(made_by("alpha", "keda-hpa-alpha", "web"));
+    let mut rig = Rig::with(cluster.clone(), settings.clone());
+    rig.seconds(5);
+    assert_eq!(
+        rig.ready_message("shop"),
+        "failed to ensure HPA is correctly created for ScaledObject: the workload 'web' of type 'apps/v1.Deployment' is \
+         already managed by the hpa 'keda-hpa-alpha' of the ScaledObject 'alpha', which --watch-label-selector does not \
+         choose"
+    );
+    assert!(!rig.has_hpa("keda-hpa-shop"));
+    // Once it is chosen, it is known as the owner of its target.
+    rig.cluster.put_object(fresh("alpha", "web", testing::definition()));
+    rig.seconds(5);
+    assert!(rig.ready_message("shop").ends_with("is already managed by the ScaledObject 'alpha'"));
+    rig.cluster.delete_object(&key("alpha"));
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop") && !rig.has_hpa("keda-hpa-alpha"));
+
+    // Where all are chosen, one that nobody knows is gone, and so is the garbage soon.
+    let mut rig = Rig::new(cluster);
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop"));
+
+    // An object of that name with another uid is the next one, and waits for the end of that garbage.
+    let mut cluster = shop(2, 500.0, |_| {}).cluster;
+    let mut garbage = made_by("shop", "keda-hpa-shop", "web");
+    garbage.controller.as_mut().unwrap().uid = "earlier".to_owned();
+    cluster.put_hpa(garbage);
+    let mut rig = Rig::with(cluster, settings.clone());
+    rig.seconds(5);
+    assert_eq!((rig.reasons(), rig.ready_message("shop").as_str()), (Vec::new(), ""));
+    rig.cluster.remove_hpa(&hpa_id("keda-hpa-shop"));
+    rig.seconds(5);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+
+    // The wanted name may be taken by such an HPA of another target.
+    let mut cluster = shop(2, 500.0, |_| {}).cluster;
+    cluster.put_hpa(made_by("alpha", "keda-hpa-shop", "elsewhere"));
+    let mut rig = Rig::with(cluster, settings);
+    rig.seconds(5);
+    let taken = "the HPA 'keda-hpa-shop' is already managed by the ScaledObject 'alpha'";
+    assert!(rig.ready_message("shop").ends_with(taken), "{}", rig.ready_message("shop"));
+}
+
 #[test]
 fn a_foreign_hpa_may_be_ignored_or_taken_over() {
     let mut hpa = foreign("other", "web");
