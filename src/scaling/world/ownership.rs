@@ -23,6 +23,10 @@ impl World {
     /// together: each event about the target, its HPA or one of them concerns them all.
     pub(super) fn mark_target(&mut self, target: &TargetId) {
         self.outbox.dirty.extend(self.objects.first_of_target(target, &self.facts));
+        // The owner of an HPA there may name another target, and has to give the HPA up once somebody wants this one.
+        let hpas = self.facts.hpas_by_target.get(target).iter();
+        let hpas = hpas.filter_map(|name| self.facts.hpas.get(&HpaId::new(target.namespace(), name)));
+        self.outbox.dirty.extend(hpas.map(|hpa| object_of(hpa).0));
         if self.objects.by_target.get(target).len() > CROWD {
             let at = UnixMillis((self.now.0 / CROWD_EVERY_MS + 1) * CROWD_EVERY_MS);
             self.outbox.crowds.insert((at, target.clone()));
@@ -83,6 +87,9 @@ impl Object {
         let mut owners = self.other_hpas(work).filter_map(|hpa| owner_of(hpa, work.others));
         if let Some(shadow) = owners.find(|owner| owner.spec.is_shadow) {
             return Some(target_is_taken(workload, &kind, &shadow.spec.key.name));
+        }
+        if let Some(former) = self.former_owner(work) {
+            return Some(target_is_taken(workload, &kind, &former.spec.key.name));
         }
         let foreign = self.foreign_hpa(work)?;
         if !self.spec.transfer_hpa_ownership {
@@ -145,6 +152,31 @@ impl Object {
     pub(super) fn living_owner<'a>(&self, hpa: &'a ObservedHpa, work: &Work<'_>) -> Option<&'a str> {
         let lives = owner_of(hpa, work.others).is_some() || self.is_of_unchosen(hpa, work);
         hpa.controller.as_ref().filter(|_| lives).map(|owner| owner.name.as_str())
+    }
+
+    /// A ScaledObject that names another target by now, or is being deleted, and whose HPA still scales this one. Two HPAs
+    /// on one target disable each other, so that the next owner waits until that one is gone, which
+    /// [`Self::give_up_hpa`] sees to. Whoever has an HPA there already lets it work.
+    fn former_owner<'w>(&self, work: &'w Work<'_>) -> Option<&'w Self> {
+        if work.facts.hpa_of(self).is_some_and(|hpa| TargetId::of(&hpa.namespace, &hpa.target) == self.target_id) {
+            return None;
+        }
+        let mut owners = self.other_hpas(work).filter_map(|hpa| owner_of(hpa, work.others));
+        owners.find(|owner| owner.target_id != self.target_id || owner.spec.deletion_requested)
+    }
+
+    /// Deletes an HPA of this object that scales what another object owns: nothing will update it, since this object is
+    /// refused that target, or names one by now that it cannot have, or is being deleted. While nobody else wants the target
+    /// the HPA stays, as in KEDA, and holds the replicas.
+    pub(super) fn give_up_hpa(&mut self, work: &mut Work<'_>) {
+        let facts = work.facts;
+        let is_lost = |hpa: &&ObservedHpa| {
+            let target = TargetId::of(&hpa.namespace, &hpa.target);
+            owner_of_target(&target, Some(self), work.others, facts).is_some_and(|owner| owner != self.spec.key)
+        };
+        if let Some(hpa) = facts.hpas_of(self).find(is_lost) {
+            self.delete_hpa(hpa, work);
+        }
     }
 
     /// Another one scales the target, or did when this object was refused it.

@@ -54,6 +54,9 @@ impl Object {
             return;
         }
         let verdict = if self.spec.is_hpa() { self.judge_hpa(work) } else { self.judge(work) };
+        if matches!(verdict, Verdict::Failed { .. }) && !self.spec.is_only_watched() {
+            self.give_up_hpa(work);
+        }
         self.settle(verdict, work);
         self.publish(work);
         self.sync_status(work);
