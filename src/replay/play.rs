@@ -214,6 +214,7 @@ impl<'r> Run<'r> {
             uid,
             last_active_at,
             replicas: None,
+            put_to_zero: false,
         }]));
         for kind in 0..STREAMS {
             self.inbox.extend(self.cluster.list(kind));

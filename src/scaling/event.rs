@@ -131,6 +131,8 @@ pub struct RestoredState {
     pub last_active_at: Option<UnixMillis>,
     /// The target's replicas as last seen, and the generation that named the target.
     pub replicas: Option<(i64, u32)>,
+    /// The last change of these was to 0, by hpalite.
+    pub put_to_zero: bool,
 }
 
 /// One request to one server, sent once for all triggers that need its answer.

@@ -124,6 +124,8 @@ pub(super) struct Recorded {
     /// Trigger index to the error text of the last event about it.
     pub(super) trigger_errors: BTreeMap<u16, String>,
     pub(super) replicas: Option<u32>,
+    /// The target has no replicas because hpalite, now or before, wrote that for an HPA which asks for it.
+    pub(super) put_to_zero: bool,
     /// When replicas were last written, and how many.
     pub(super) scaled: Option<(UnixMillis, u32)>,
     /// A change of replicas whose author is not known yet.
@@ -342,6 +344,7 @@ impl Object {
             self.owns_target = false;
             self.original_replicas = None;
             self.recorded.replicas = None;
+            self.recorded.put_to_zero = false;
         }
         if let (Some(new), Some(old)) = (&mut spec.observed, &mut self.spec.observed) {
             new.follow(old, spec.generation == self.spec.generation);

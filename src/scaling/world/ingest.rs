@@ -140,6 +140,8 @@ impl World {
                 let mut object = Object::new(spec, restored.as_ref().and_then(|state| state.last_active_at));
                 // A clock that was ahead, or is behind now, must not lengthen a cooldown by what it is wrong.
                 object.last_active_at = object.last_active_at.min(Some(now));
+                object.recorded.put_to_zero =
+                    object.spec.is_hpa() && restored.as_ref().is_some_and(|one| one.put_to_zero);
                 let replicas = restored.and_then(|state| state.replicas);
                 object.recorded.replicas = replicas.filter(|(of, _)| *of == generation).map(|(_, replicas)| replicas);
                 // Without a record of its activity, the cooldown begins when it is first seen.

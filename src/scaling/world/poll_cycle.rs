@@ -7,7 +7,7 @@ use super::World;
 use super::work::Work;
 use crate::scaling::age;
 use crate::scaling::composite::{self, Composite};
-use crate::scaling::decide::decide;
+use crate::scaling::decide::{decide, give_back};
 use crate::scaling::decision::{DecidedTrigger, Decision};
 use crate::scaling::event::{
     Answer, Command, Credentials, ErrorClass, KubeEvent, PollError, Record, ScaleTarget, WriteKind,
@@ -404,7 +404,10 @@ impl Object {
             (Target::Failed { message, .. }, _) => Err(message.as_str()),
             (Target::Unknown | Target::Reading, _) => Err("not read yet"),
         };
-        let decision = decide(&self.spec, decided_triggers(self), current, self.last_active_at, work.now);
+        let mut decision = decide(&self.spec, decided_triggers(self), current, self.last_active_at, work.now);
+        if self.spec.leaves_replicas() && self.recorded.put_to_zero && current == Ok(0) {
+            give_back(&mut decision);
+        }
         let decision = Arc::new(if self.spec.is_shadow { decision.shadowed() } else { decision });
         // A decision to pause does not depend on triggers, so their last state stays in the status.
         if !is_paused && !self.decision.as_ref().is_some_and(|before| decision.has_status_of(before)) {

@@ -192,6 +192,7 @@ fn simulate(seed: u64) -> Story {
                     uid: "uid-shop".to_owned(),
                     last_active_at: Some(rig.now),
                     replicas: Some((generation, before.replicas)),
+                    put_to_zero: false,
                 };
                 story.1.push(rig.now.0);
                 rig.restart(vec![restored]);

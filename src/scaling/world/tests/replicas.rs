@@ -51,6 +51,7 @@ fn an_object_that_never_changes_is_seen_once() {
             uid: "uid-shop".to_owned(),
             last_active_at: None,
             replicas: Some(replicas),
+            put_to_zero: false,
         };
         rig.clear();
         rig.restart(vec![state((1, 2))]);

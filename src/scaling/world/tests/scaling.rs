@@ -327,7 +327,7 @@ fn an_activity_in_the_future_ends_now() {
         let mut rig = Rig::new(cluster);
         rig.set_answer("up", Answer::Value(0.0));
         let last_active_at = (!in_status).then_some(ahead);
-        rig.restart(vec![RestoredState { key: key("shop"), uid, last_active_at, replicas: None }]);
+        rig.restart(vec![RestoredState { key: key("shop"), uid, last_active_at, replicas: None, put_to_zero: false }]);
         rig.seconds(90);
         assert_eq!(rig.replicas("web"), 1, "in the status: {in_status}");
         rig.seconds(100);

@@ -483,6 +483,7 @@ fn restart(rig: &mut Rig) {
                 uid: object.spec.uid.clone(),
                 last_active_at: object.recorded_active_at,
                 replicas: object.recorded.replicas.map(|replicas| (object.spec.generation, replicas)),
+                put_to_zero: object.recorded.put_to_zero,
             },
         );
     }

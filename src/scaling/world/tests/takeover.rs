@@ -103,6 +103,7 @@ fn a_restart_on_an_unchanged_object_writes_nothing() {
             uid: "uid-shop".to_owned(),
             last_active_at: (value > 0.0).then_some(rig.now),
             replicas: None,
+            put_to_zero: false,
         };
         rig.restart(vec![restored]);
         // Slow answers must not cause an early write.
