@@ -134,6 +134,20 @@ pub(super) struct Recorded {
     pub(super) starting: Vec<(UnixMillis, u32)>,
 }
 
+impl Recorded {
+    /// Takes what a status says for reported: by KEDA, an earlier process or the instance that led before. Taking over from
+    /// any of them is no event.
+    pub(super) fn adopt(&mut self, status: &Status) {
+        let is_true = |kind| status.condition(kind).is_some_and(|c| c.status == ConditionStatus::True);
+        let ready = status.condition(ConditionKind::Ready);
+        // Any reason but a failed check means that the spec was once found good.
+        self.was_ready = ready.is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
+        self.paused = is_true(ConditionKind::Paused);
+        self.adopted = self.was_ready && !self.paused;
+        self.fallback = is_true(ConditionKind::Fallback);
+    }
+}
+
 /// A change of replicas for which the API server named no author.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unattributed {
@@ -250,21 +264,12 @@ impl Slots {
 
 impl Object {
     pub(super) fn new(mut spec: ScaledObject, restored_active_at: Option<UnixMillis>) -> Self {
-        let condition = |kind| spec.status.condition(kind);
-        let is_true = |kind| condition(kind).is_some_and(|c| c.status == ConditionStatus::True);
-        // Any reason but a failed check means that the spec was once found good. Taking over from KEDA, or restarting,
-        // is no event.
-        let was_ready =
-            condition(ConditionKind::Ready).is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
-        let recorded = Recorded {
-            was_ready,
-            adopted: was_ready && !is_true(ConditionKind::Paused),
-            paused: is_true(ConditionKind::Paused),
-            fallback: is_true(ConditionKind::Fallback),
+        let mut recorded = Recorded {
             conditions: spec.status.conditions.iter().map(fingerprint).collect(),
-            shadow: condition(ConditionKind::Shadow).is_some(),
+            shadow: spec.status.condition(ConditionKind::Shadow).is_some(),
             ..Recorded::default()
         };
+        recorded.adopt(&spec.status);
         let last_active_at = restored_active_at.max(spec.status.last_active_at_most());
         Self {
             target_id: TargetId::of(&spec.key.namespace, &spec.target),
