@@ -486,6 +486,23 @@ fn of_two_hpas_that_were_there_before_the_loser_s_goes() {
     assert!(rig.ready_message("alpha").ends_with("is already managed by the ScaledObject 'shop'"));
 }
 
+/// KEDA asks for foreign HPAs only when a ScaledObject is written.
+#[test]
+fn a_foreign_hpa_that_comes_later_stops_the_object_until_it_goes() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(40);
+    rig.cluster.put_hpa(foreign("other", "web"));
+    rig.seconds(5);
+    assert!(rig.ready_message("shop").ends_with("is already managed by the hpa 'other'"));
+    rig.clear();
+    rig.seconds(300);
+    assert!(rig.polls.is_empty());
+    rig.cluster.remove_hpa(&hpa_id("other"));
+    rig.seconds(5);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+    assert!(!rig.polls.is_empty());
+}
+
 #[test]
 fn a_foreign_hpa_may_be_ignored_or_taken_over() {
     let mut hpa = foreign("other", "web");

@@ -111,6 +111,30 @@ fn a_fallback_starts_above_its_threshold_and_ends_with_the_failure() {
     assert_eq!(reasons, [&"ScaledObjectFallbackActivated", &"ScaledObjectFallbackDeactivated"]);
 }
 
+/// A read by the HPA is no failure of its own, and brings the next poll forward, whether that fails or not.
+#[test]
+fn failures_are_counted_at_the_rhythm_in_which_the_hpa_reads() {
+    for (is_cached, expected) in [(false, 5), (true, 3)] {
+        let mut rig = shop(1, 0.0, |d| {
+            static_fallback(d);
+            d.fallback.as_mut().unwrap().failure_threshold = 100;
+            d.polling_interval = Duration::from_secs(30);
+            d.triggers[0].use_cached_metrics = is_cached;
+        });
+        rig.set_answer("up", failed("down"));
+        rig.seconds(5);
+        rig.polls.clear();
+        for _ in 0..5 {
+            rig.step(Event::MetricRead(key("shop")));
+            rig.seconds(15);
+        }
+        let asked = u32::try_from(rig.polls.len()).unwrap();
+        assert!(asked.abs_diff(expected) <= 1, "cached: {is_cached}: {asked}");
+        let failures = rig.world.objects[&key("shop")].triggers[0].failures;
+        assert_eq!(failures, asked + 1, "cached: {is_cached}");
+    }
+}
+
 fn value(rig: &Rig) -> Option<f64> {
     match rig.views[&key("shop")].metrics[0].reading {
         crate::scaling::view::Reading::Value { value, .. } => Some(value),
