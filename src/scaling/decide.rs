@@ -73,6 +73,15 @@ fn left_to_hpa(decision: &mut Decision) {
     };
 }
 
+/// Decides for the minimum of an HPA that is not scaled to zero any more, and whose target hpalite has put there: at 0
+/// replicas the HPA does nothing, whatever the load, unless its own minimum is 0.
+pub fn give_back(decision: &mut Decision) {
+    if decision.min > 0 {
+        decision.to = decision.min;
+        decision.reason = Reason::GivenBack;
+    }
+}
+
 fn paused(decision: &mut Decision) {
     decision.reason = Reason::Paused;
     if let Some(Ok(wanted)) = decision.pause.replicas

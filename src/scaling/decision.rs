@@ -100,6 +100,7 @@ impl Decision {
             | Reason::Paused
             | Reason::PausedAtReplicas
             | Reason::Restored
+            | Reason::GivenBack
             | Reason::Deactivated
             | Reason::HeldOnError
             | Reason::WaitingForFallback
@@ -148,7 +149,11 @@ impl Decision {
     #[must_use]
     pub fn is_active(&self) -> Option<bool> {
         match self.reason {
-            Reason::TargetUnreadable { .. } | Reason::Paused | Reason::PausedAtReplicas | Reason::Restored => None,
+            Reason::TargetUnreadable { .. }
+            | Reason::Paused
+            | Reason::PausedAtReplicas
+            | Reason::Restored
+            | Reason::GivenBack => None,
             Reason::Activated { .. }
             | Reason::ActivatedByAnnotation
             | Reason::Active

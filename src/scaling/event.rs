@@ -133,6 +133,8 @@ pub struct RestoredState {
     pub replicas: Option<(i64, u32)>,
     /// The last values of triggers that hold theirs while there is none.
     pub held: Vec<HeldValue>,
+    /// The last change of these was to 0, by hpalite.
+    pub put_to_zero: bool,
 }
 
 /// The last value of a trigger.

@@ -11,7 +11,7 @@ use litemap::LiteMap;
 use super::age;
 use super::composite::{self, Composite};
 use super::decision::{Decision, FALLING_BACK, READY_MESSAGE, READY_REASON};
-use super::event::{HeldValue, WriteKind};
+use super::event::{HeldValue, RestoredState, WriteKind};
 use super::fingerprint;
 use super::hpa::{DesiredHpa, Kept, ObservedHpa};
 use super::model::{
@@ -134,12 +134,28 @@ pub(super) struct Recorded {
     /// Trigger index to the error text of the last event about it.
     pub(super) trigger_errors: BTreeMap<u16, String>,
     pub(super) replicas: Option<u32>,
+    /// The target has no replicas because hpalite, now or before, wrote that for an HPA which asks for it.
+    pub(super) put_to_zero: bool,
     /// When replicas were last written, and how many.
     pub(super) scaled: Option<(UnixMillis, u32)>,
     /// A change of replicas whose author is not known yet.
     pub(super) unattributed: Option<Unattributed>,
     /// Scale-outs whose pods are not all ready yet: when, and to how many; in the order of both.
     pub(super) starting: Vec<(UnixMillis, u32)>,
+}
+
+impl Recorded {
+    /// Takes what a status says for reported: by KEDA, an earlier process or the instance that led before. Taking over from
+    /// any of them is no event.
+    pub(super) fn adopt(&mut self, status: &Status) {
+        let is_true = |kind| status.condition(kind).is_some_and(|c| c.status == ConditionStatus::True);
+        let ready = status.condition(ConditionKind::Ready);
+        // Any reason but a failed check means that the spec was once found good.
+        self.was_ready = ready.is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
+        self.paused = is_true(ConditionKind::Paused);
+        self.adopted = self.was_ready && !self.paused;
+        self.fallback = is_true(ConditionKind::Fallback);
+    }
 }
 
 /// A change of replicas for which the API server named no author.
@@ -258,21 +274,12 @@ impl Slots {
 
 impl Object {
     pub(super) fn new(mut spec: ScaledObject, restored_active_at: Option<UnixMillis>) -> Self {
-        let condition = |kind| spec.status.condition(kind);
-        let is_true = |kind| condition(kind).is_some_and(|c| c.status == ConditionStatus::True);
-        // Any reason but a failed check means that the spec was once found good. Taking over from KEDA, or restarting,
-        // is no event.
-        let was_ready =
-            condition(ConditionKind::Ready).is_some_and(|c| !c.reason.is_empty() && c.reason != CHECK_FAILED);
-        let recorded = Recorded {
-            was_ready,
-            adopted: was_ready && !is_true(ConditionKind::Paused),
-            paused: is_true(ConditionKind::Paused),
-            fallback: is_true(ConditionKind::Fallback),
+        let mut recorded = Recorded {
             conditions: spec.status.conditions.iter().map(fingerprint).collect(),
-            shadow: condition(ConditionKind::Shadow).is_some(),
+            shadow: spec.status.condition(ConditionKind::Shadow).is_some(),
             ..Recorded::default()
         };
+        recorded.adopt(&spec.status);
         let last_active_at = restored_active_at.max(spec.status.last_active_at_most());
         Self {
             target_id: TargetId::of(&spec.key.namespace, &spec.target),
@@ -326,6 +333,24 @@ impl Object {
         }
     }
 
+    /// An object that is seen for the first time, with what an earlier process recorded of it.
+    pub(super) fn first_seen(spec: ScaledObject, restored: Option<RestoredState>, now: UnixMillis) -> Self {
+        let generation = spec.generation;
+        let mut object = Self::new(spec, restored.as_ref().and_then(|state| state.last_active_at));
+        // A clock that was ahead, or is behind now, must not lengthen a cooldown by what it is wrong.
+        object.last_active_at = object.last_active_at.min(Some(now));
+        // Without a record of its activity, the cooldown begins when it is first seen.
+        if object.spec.scales_to_zero && object.last_active_at.is_none() {
+            object.last_active_at = Some(now);
+        }
+        if let Some(state) = restored {
+            object.recorded.put_to_zero = object.spec.is_hpa() && state.put_to_zero;
+            object.recorded.replicas = state.replicas.filter(|(of, _)| *of == generation).map(|(_, replicas)| replicas);
+            object.held = state.held;
+        }
+        object
+    }
+
     /// Takes in a newer version of the same object.
     pub(super) fn update(&mut self, mut spec: ScaledObject) {
         // One allocation, which the indexes share.
@@ -358,6 +383,7 @@ impl Object {
             self.original_replicas = None;
             self.recorded.replicas = None;
             self.scale_refusal = None;
+            self.recorded.put_to_zero = false;
             self.target_read_at = UnixMillis(0);
         }
         // What was refused before may not be refused any more.

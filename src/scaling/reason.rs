@@ -41,6 +41,8 @@ pub enum Reason {
     Inactive,
     /// The target's replicas cannot be read.
     TargetUnreadable { error: String },
+    /// An annotated HPA that is not scaled to zero any more gets its minimum, from which it scales by itself.
+    GivenBack,
     /// Set back to the target's original count at deletion.
     Restored,
 }
@@ -67,6 +69,7 @@ impl Reason {
             Self::LiftedToMin => "LiftedToMin",
             Self::Inactive => "Inactive",
             Self::TargetUnreadable { .. } => "TargetUnreadable",
+            Self::GivenBack => "GivenBack",
             Self::Restored => "Restored",
         }
     }
@@ -97,6 +100,7 @@ impl fmt::Display for Reason {
             Self::TargetUnreadable { error } => {
                 write!(f, "replicas of the target cannot be read: {error}")
             }
+            Self::GivenBack => f.write_str("not scaled to zero any more, so that the HPA begins at its minimum"),
             Self::Restored => f.write_str("restored to the original replica count"),
         }
     }

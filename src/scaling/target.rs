@@ -19,6 +19,10 @@ impl TargetId {
         Self::new(namespace, &gvkr.group, &gvkr.kind, name)
     }
 
+    pub(super) fn namespace(&self) -> &str {
+        self.0.split('\0').next().unwrap_or_default()
+    }
+
     fn new(namespace: &str, group: &str, kind: &str, name: &str) -> Self {
         Self(format!("{namespace}\0{group}\0{kind}\0{name}").into())
     }

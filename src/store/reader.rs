@@ -72,7 +72,9 @@ impl Reader {
                 let last_active_at = row.get::<_, Option<i64>>(4)?.map(UnixMillis);
                 let generation: Option<i64> = row.get(5)?;
                 let replicas = generation.zip(row.get(6)?);
-                states.push(RestoredState { key, uid: row.get(3)?, last_active_at, replicas, held: Vec::new() });
+                let put_to_zero = row.get::<_, Option<bool>>(7)?.unwrap_or_default();
+                let uid = row.get(3)?;
+                states.push(RestoredState { key, uid, last_active_at, replicas, held: Vec::new(), put_to_zero });
             }
             Ok(states)
         })

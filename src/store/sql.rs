@@ -111,7 +111,9 @@ statements! {
         FROM error_period WHERE until_unix_ms IS NULL";
     Restore Cold "SELECT o.api_group, o.namespace, o.name, o.uid, a.last_active_at_unix_ms, \
         (SELECT d.generation FROM definition d WHERE d.object_id = o.id AND d.until_unix_ms IS NULL ORDER BY d.from_unix_ms DESC LIMIT 1), \
-        (SELECT r.to_replicas FROM replica_change r WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1) \
+        (SELECT r.to_replicas FROM replica_change r WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1), \
+        (SELECT r.to_replicas = 0 AND r.actor = 'hpalite' FROM replica_change r \
+            WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1) \
         FROM scaled_object o LEFT JOIN object_state a ON a.object_id = o.id WHERE o.removed_at_unix_ms IS NULL";
 
     // A definition that has the word elsewhere costs a look at its samples.

@@ -262,13 +262,12 @@ impl Object {
         let Source::Query(query) = &trigger.source else {
             return;
         };
-        let credentials = match failure {
+        let asked = match failure {
             Some(error) => Err(error),
-            None => self.credentials(trigger, work),
+            None => self.ask(trigger, query, work.now, work),
         };
-        match credentials {
-            Ok(credentials) => work.schedule.ask((self.spec.key.clone(), index), query, credentials, work.now),
-            Err(error) => self.receive_answer(index, &Answer::Failed(error), work.now, Duration::ZERO, work),
+        if let Err(error) = asked {
+            self.receive_answer(index, &Answer::Failed(error), work.now, Duration::ZERO, work);
         }
     }
 

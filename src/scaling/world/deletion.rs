@@ -28,7 +28,12 @@ impl Object {
         }
         let ours = |name: &String| FINALIZERS.contains(&name.as_str());
         // A shadow's finalizer is somebody else's.
-        if self.spec.is_shadow || !self.spec.finalizers.iter().any(ours) {
+        if self.spec.is_shadow {
+            return;
+        }
+        if !self.spec.finalizers.iter().any(ours) {
+            // The finalizer of somebody else may hold the object, and with it the HPA, for long.
+            self.give_up_hpa(work);
             return;
         }
         if self.spec.restore_to_original && !self.restored && !self.is_target_of_others(work) {

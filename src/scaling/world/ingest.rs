@@ -137,18 +137,7 @@ impl World {
             }
             None => {
                 let restored = self.restored.remove(&key).filter(|state| state.uid == spec.uid);
-                let generation = spec.generation;
-                let mut object = Object::new(spec, restored.as_ref().and_then(|state| state.last_active_at));
-                // A clock that was ahead, or is behind now, must not lengthen a cooldown by what it is wrong.
-                object.last_active_at = object.last_active_at.min(Some(now));
-                let (replicas, held) = restored.map(|state| (state.replicas, state.held)).unwrap_or_default();
-                object.held = held;
-                object.recorded.replicas = replicas.filter(|(of, _)| *of == generation).map(|(_, replicas)| replicas);
-                // Without a record of its activity, the cooldown begins when it is first seen.
-                if object.spec.scales_to_zero && object.last_active_at.is_none() {
-                    object.last_active_at = Some(now);
-                }
-                self.objects.insert(key.clone(), object);
+                self.objects.insert(key.clone(), Object::first_seen(spec, restored, now));
             }
         }
         let Some(object) = self.objects.get(&key) else { return };

@@ -145,10 +145,15 @@ impl World {
 
     /// Starts everything that was held back.
     fn lead(&mut self, now: UnixMillis) {
-        if std::mem::replace(&mut self.facts.is_standby, false) {
+        let stood_by = std::mem::replace(&mut self.facts.is_standby, false);
+        if stood_by {
             self.outbox.record(Record::Standby { until: Some(now) });
         }
         for object in self.objects.values_mut() {
+            if stood_by {
+                // The other instance has reported what happened meanwhile.
+                object.recorded.adopt(&object.spec.status);
+            }
             // The other instance may have written later activity.
             object.last_active_at = object.last_active_at.max(object.spec.status.last_active_at_most()).min(Some(now));
         }

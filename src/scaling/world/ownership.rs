@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::World;
+use super::ingest::object_of;
 use super::work::{Facts, Objects, Work};
 use crate::scaling::hpa::{HpaId, ObservedHpa, Owner, OwnerRef, is_controlled_by};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
@@ -22,6 +23,10 @@ impl World {
     /// together: each event about the target, its HPA or one of them concerns them all.
     pub(super) fn mark_target(&mut self, target: &TargetId) {
         self.outbox.dirty.extend(self.objects.first_of_target(target, &self.facts));
+        // The owner of an HPA there may name another target, and has to give the HPA up once somebody wants this one.
+        let hpas = self.facts.hpas_by_target.get(target).iter();
+        let hpas = hpas.filter_map(|name| self.facts.hpas.get(&HpaId::new(target.namespace(), name)));
+        self.outbox.dirty.extend(hpas.map(|hpa| object_of(hpa).0));
         if self.objects.by_target.get(target).len() > CROWD {
             let at = UnixMillis((self.now.0 / CROWD_EVERY_MS + 1) * CROWD_EVERY_MS);
             self.outbox.crowds.insert((at, target.clone()));
@@ -57,30 +62,13 @@ impl Objects {
     }
 }
 
-/// The HPA of another ScaledObject is no conflict: if its owner is gone, the garbage collector deletes it, and if not,
-/// its owner has lost the target.
-fn is_of_scaled_object(hpa: &ObservedHpa) -> bool {
-    hpa.controller.as_ref().is_some_and(OwnerRef::is_scaled_object)
-}
-
-/// Returns the name of the ScaledObject that controls this HPA, if it exists in either API group.
-pub(super) fn living_owner<'a>(hpa: &'a ObservedHpa, others: &Objects) -> Option<&'a str> {
-    let owner = hpa.controller.as_ref()?;
-    let lives = ApiGroup::ALL
+/// The ScaledObject that controls this HPA, if it exists in either API group.
+fn owner_of<'a>(hpa: &ObservedHpa, others: &'a Objects) -> Option<&'a Object> {
+    let owner = hpa.controller.as_ref().filter(|owner| owner.is_scaled_object())?;
+    ApiGroup::ALL
         .into_iter()
         .filter_map(|group| others.get(&ObjectKey::new(group, &hpa.namespace, &owner.name)))
-        .any(|object| object.spec.uid == owner.uid);
-    (owner.is_scaled_object() && lives).then_some(&owner.name)
-}
-
-/// Returns the name of the shadow that controls this HPA.
-fn shadow_of<'a>(hpa: &ObservedHpa, others: &'a Objects) -> Option<&'a str> {
-    let owner = hpa.controller.as_ref().filter(|owner| owner.is_scaled_object())?;
-    let mut objects = ApiGroup::ALL.into_iter().filter_map(|group| {
-        let object = others.get(&ObjectKey::new(group, &hpa.namespace, &owner.name))?;
-        (object.spec.uid == owner.uid && object.spec.is_shadow).then_some(&*object.spec.key.name)
-    });
-    objects.next()
+        .find(|object| object.spec.uid == owner.uid)
 }
 
 impl Object {
@@ -104,14 +92,19 @@ impl Object {
             return Some(target_is_taken(workload, &kind, &winner.name));
         }
         // Another autoscaler runs the owner of that HPA, and two HPAs on one target disable each other.
-        if let Some(shadow) = self.other_hpas(work).find_map(|hpa| shadow_of(hpa, work.others)) {
-            return Some(target_is_taken(workload, &kind, shadow));
+        let mut owners = self.other_hpas(work).filter_map(|hpa| owner_of(hpa, work.others));
+        if let Some(shadow) = owners.find(|owner| owner.spec.is_shadow) {
+            return Some(target_is_taken(workload, &kind, &shadow.spec.key.name));
+        }
+        if let Some(former) = self.former_owner(work) {
+            return Some(target_is_taken(workload, &kind, &former.spec.key.name));
         }
         let foreign = self.foreign_hpa(work)?;
         if !self.spec.transfer_hpa_ownership {
             return Some(format!(
-                "the workload '{workload}' of type '{kind}' is already managed by the hpa '{}'",
-                foreign.name
+                "the workload '{workload}' of type '{kind}' is already managed by the hpa '{}'{}",
+                foreign.name,
+                of_owner(foreign)
             ));
         }
         (wanted_hpa != Some(foreign.name.as_str())).then(|| {
@@ -148,11 +141,56 @@ impl Object {
             && self.other_hpas(work).filter_map(|hpa| hpa.controller.as_ref()).any(is_awaited)
     }
 
-    /// An HPA that scales the target for somebody else than a ScaledObject.
+    /// An HPA that scales the target for somebody else than a ScaledObject that is watched. That of one is no conflict: if its
+    /// owner is gone, the garbage collector deletes it, and if not, its owner has lost the target.
     fn foreign_hpa<'w>(&self, work: &'w Work<'_>) -> Option<&'w ObservedHpa> {
         self.other_hpas(work).find(|hpa| {
-            hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false") && !is_of_scaled_object(hpa)
+            let is_of_scaled_object = hpa.controller.as_ref().is_some_and(OwnerRef::is_scaled_object);
+            hpa.annotations.get(HPA_OWNERSHIP_CHECK).map(String::as_str) != Some("false")
+                && (!is_of_scaled_object || self.is_of_unchosen(hpa, work))
         })
+    }
+
+    /// Nobody knows whether the ScaledObject that controls this HPA lives, since only some are chosen by their labels. Of one
+    /// whose name is known with another uid, it is known that it does not.
+    fn is_of_unchosen(&self, hpa: &ObservedHpa, work: &Work<'_>) -> bool {
+        let (owner, _) = object_of(hpa);
+        let is_known = owner == self.spec.key || work.others.get(&owner).is_some();
+        work.settings.selects_objects
+            && hpa.controller.as_ref().is_some_and(OwnerRef::is_scaled_object)
+            && !is_known
+            && !work.facts.absent.contains(&owner.group)
+    }
+
+    /// Returns the name of the ScaledObject that controls this HPA, unless it is known to be gone.
+    pub(super) fn living_owner<'a>(&self, hpa: &'a ObservedHpa, work: &Work<'_>) -> Option<&'a str> {
+        let lives = owner_of(hpa, work.others).is_some() || self.is_of_unchosen(hpa, work);
+        hpa.controller.as_ref().filter(|_| lives).map(|owner| owner.name.as_str())
+    }
+
+    /// A ScaledObject that names another target by now, or is being deleted, and whose HPA still scales this one. Two HPAs
+    /// on one target disable each other, so that the next owner waits until that one is gone, which
+    /// [`Self::give_up_hpa`] sees to. Whoever has an HPA there already lets it work.
+    fn former_owner<'w>(&self, work: &'w Work<'_>) -> Option<&'w Self> {
+        if work.facts.hpa_of(self).is_some_and(|hpa| TargetId::of(&hpa.namespace, &hpa.target) == self.target_id) {
+            return None;
+        }
+        let mut owners = self.other_hpas(work).filter_map(|hpa| owner_of(hpa, work.others));
+        owners.find(|owner| owner.target_id != self.target_id || owner.spec.deletion_requested)
+    }
+
+    /// Deletes an HPA of this object that scales what another object owns: nothing will update it, since this object is
+    /// refused that target, or names one by now that it cannot have, or is being deleted. While nobody else wants the target
+    /// the HPA stays, as in KEDA, and holds the replicas.
+    pub(super) fn give_up_hpa(&mut self, work: &mut Work<'_>) {
+        let facts = work.facts;
+        let is_lost = |hpa: &&ObservedHpa| {
+            let target = TargetId::of(&hpa.namespace, &hpa.target);
+            owner_of_target(&target, Some(self), work.others, facts).is_some_and(|owner| owner != self.spec.key)
+        };
+        if let Some(hpa) = facts.hpas_of(self).find(is_lost) {
+            self.delete_hpa(hpa, work);
+        }
     }
 
     /// Another one scales the target, or did when this object was refused it.
@@ -182,6 +220,13 @@ impl Object {
             work.others.get(other).is_some_and(|other| is_there(other) && counts(other))
         })
     }
+}
+
+/// Names the ScaledObject that controls a foreign HPA.
+fn of_owner(hpa: &ObservedHpa) -> String {
+    hpa.controller.as_ref().filter(|owner| owner.is_scaled_object()).map_or_else(String::new, |owner| {
+        format!(" of the ScaledObject '{}', which --watch-label-selector does not choose", owner.name)
+    })
 }
 
 /// Returns which of several objects owns their target: the current owner, else the one that has an HPA, else the one that

@@ -7,7 +7,7 @@ use super::World;
 use super::work::Work;
 use crate::scaling::age;
 use crate::scaling::composite::{self, Composite};
-use crate::scaling::decide::decide;
+use crate::scaling::decide::{decide, give_back};
 use crate::scaling::decision::{DecidedTrigger, Decision};
 use crate::scaling::event::{
     Answer, Command, Credentials, ErrorClass, KubeEvent, PollError, Record, ScaleTarget, WriteKind,
@@ -418,6 +418,9 @@ impl Object {
             Some(is_active) => is_active,
             None => self.was_active,
         };
+        if self.spec.leaves_replicas() && self.recorded.put_to_zero && current == Ok(0) {
+            give_back(&mut decision);
+        }
         let decision = Arc::new(if self.spec.is_shadow { decision.shadowed() } else { decision });
         // A decision to pause does not depend on triggers, so their last state stays in the status.
         if !is_paused && !self.decision.as_ref().is_some_and(|before| decision.has_status_of(before)) {

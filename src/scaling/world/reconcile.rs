@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lists::ListTracker;
-use super::ownership::living_owner;
 use super::work::Work;
 use super::writes::WRITE_TRIES;
 use super::{NO_COLLECTOR, watched_kind};
@@ -56,6 +55,9 @@ impl Object {
             return;
         }
         let verdict = if self.spec.is_hpa() { self.judge_hpa(work) } else { self.judge(work) };
+        if matches!(verdict, Verdict::Failed { .. }) && !self.spec.is_only_watched() {
+            self.give_up_hpa(work);
+        }
         self.settle(verdict, work);
         self.publish(work);
         self.sync_status(work);
@@ -355,7 +357,7 @@ impl Object {
             Some(found) if !hpa::is_controlled_by(found, &me) => {
                 match &found.controller {
                     Some(owner) if owner.is_scaled_object() => {
-                        let Some(name) = living_owner(found, work.others) else {
+                        let Some(name) = self.living_owner(found, work) else {
                             // The owner is gone, so the garbage collector will delete the HPA.
                             return Verdict::Pending;
                         };

@@ -87,19 +87,23 @@ impl Object {
         // The write may have been carried out although its answer was lost.
         let scaled = self.recorded.scaled.is_some_and(|(at, count)| count == to && at.plus(WRITE_ECHOES) >= work.now);
         let manager = workload.replicas_manager.clone().or_else(|| is_ours.then(|| "hpalite".to_owned()));
+        let was_put_to_zero = std::mem::take(&mut self.recorded.put_to_zero) && to == 0;
         // After another change, nobody will claim the previous one any more.
         self.attribute_to(Actor::Other, work);
         // The instance that leads scales to zero, and this one only watches.
-        let is_leader_s = work.facts.is_standby && to == 0;
+        let is_leader_s = work.facts.is_standby && to == 0 && !self.spec.leaves_replicas();
         let by = match (manager, from, work.facts.hpa_of(self)) {
             (Some(manager), ..) => Some(Attribution::observed(manager)),
             (None, Some(_), _) if scaled || is_leader_s => Some(Attribution::inferred(Actor::Hpalite)),
+            (None, None, _) if was_put_to_zero => Some(Attribution::inferred(Actor::Hpalite)),
             (None, None, _) | (None, _, None) => Some(Attribution::inferred(Actor::Other)),
             (None, _, Some(hpa)) if u32::try_from(hpa.desired_replicas) == Ok(to) => {
                 Some(Attribution::inferred(Actor::Hpa))
             }
             (None, ..) => None,
         };
+        let is_own = by.as_ref().is_some_and(|by| by.actor == Actor::Hpalite);
+        self.recorded.put_to_zero = to == 0 && is_own && (self.spec.scales_to_zero || was_put_to_zero);
         if let (None, Some(from)) = (&by, from) {
             let due = work.now.plus(ATTRIBUTION_SETTLES);
             self.recorded.unattributed = Some(Unattributed { at: work.now, due, from, to });

@@ -228,7 +228,8 @@ impl Facts {
             && self.lists.objects.get(&group).is_some_and(ListTracker::is_complete)
     }
 
-    pub(super) fn hpas_of(&self, object: &Object) -> impl Iterator<Item = &ObservedHpa> {
+    /// The HPAs that this ScaledObject controls.
+    pub(super) fn hpas_of(&self, object: &Object) -> impl Iterator<Item = &ObservedHpa> + use<'_> {
         let me = Owner::of(&object.spec);
         let names = self.hpas_by_owner.get(&object.spec.uid);
         let namespace = Arc::clone(&object.spec.key.namespace);

@@ -237,9 +237,9 @@ impl World {
 impl Object {
     /// Sends a write if its slot is free. Otherwise the object is reconciled again when the slot becomes free.
     pub(super) fn write(&mut self, kind: WriteKind, work: &mut Work<'_>) -> bool {
-        // Whoever made an HPA owns it: its target may be scaled, if that is asked for.
-        let is_of_another =
-            self.spec.is_hpa() && !(self.spec.scales_to_zero && matches!(kind, WriteKind::Scale { .. }));
+        // Whoever made an HPA owns it: its target may be scaled, if that is asked for or was.
+        let may_scale = self.spec.scales_to_zero || self.recorded.put_to_zero;
+        let is_of_another = self.spec.is_hpa() && !(may_scale && matches!(kind, WriteKind::Scale { .. }));
         if self.spec.is_shadow || is_of_another {
             return false;
         }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::scaling::attribution::Actor;
 use crate::scaling::event::{Event, Record, RestoredState, WatchEvent, WriteKind};
 use crate::scaling::model::Pause;
+use crate::scaling::reason::Reason;
 use crate::scaling::view::{ObjectView, Reading};
 use crate::wire::{self, Servers};
 
@@ -279,7 +281,14 @@ fn a_load_that_ends_with_the_instance_that_saw_it_still_cools_down() {
         let (key, uid) = (key_of("api"), "uid-hpa-api".to_owned());
         rig.set_answer("load", Answer::Value(0.0));
         rig.clear();
-        rig.restart(vec![RestoredState { key, uid, last_active_at: Some(started), replicas: None, held: Vec::new() }]);
+        rig.restart(vec![RestoredState {
+            key,
+            uid,
+            last_active_at: Some(started),
+            replicas: None,
+            held: Vec::new(),
+            put_to_zero: false,
+        }]);
         if is_standby {
             rig.seconds(600);
             rig.step(Event::Leading);
@@ -342,6 +351,84 @@ fn one_that_sleeps_is_woken_though_its_target_had_another_owner() {
     rig.set_answer("load", Answer::Value(5.0));
     rig.seconds(65);
     assert_eq!(rig.replicas("api"), 1);
+}
+
+/// Regression: it stayed at 0 replicas, where an HPA does nothing, whatever the load.
+#[test]
+fn one_that_is_not_scaled_to_zero_any_more_begins_at_its_minimum() {
+    let annotations = [("hpalite.dev/scale-to-zero", "true"), ("hpalite.dev/cooldown", "0s")];
+    let minimum = |annotations: &[(&str, &str)], min: u32| {
+        let mut api = hpa("api", annotations);
+        api["spec"]["minReplicas"] = json!(min);
+        api
+    };
+    let asleep = || {
+        let mut rig = rig(&minimum(&annotations, 2), 0.0);
+        rig.seconds(300);
+        assert_eq!(rig.replicas("api"), 0);
+        rig
+    };
+    let scales = |rig: &Rig| of_hpas(rig).into_iter().filter(|kind| matches!(kind, WriteKind::Scale { .. })).count();
+    let mut unread = minimum(&annotations, 2);
+    let queue = json!({"type": "External", "external": {"metric": {"name": "queue"},
+        "target": {"type": "AverageValue", "averageValue": "10"}}});
+    unread["spec"]["metrics"].as_array_mut().unwrap().push(queue);
+    for change in [minimum(&[], 2), unread] {
+        let mut rig = asleep();
+        rig.clear();
+        put(&mut rig.cluster, &change);
+        rig.seconds(70);
+        assert_eq!((rig.replicas("api"), scales(&rig)), (2, 1));
+        let given = rig.records.iter().find_map(|record| match record {
+            Record::Decision { decision, .. } if decision.reason == Reason::GivenBack => Some(decision),
+            _ => None,
+        });
+        assert_eq!(given.map(|decision| (decision.from, decision.to)), Some((0, 2)));
+        // Once: what comes afterwards is another's.
+        rig.set_replicas("api", 0);
+        rig.seconds(600);
+        assert_eq!((rig.replicas("api"), scales(&rig)), (0, 1));
+    }
+
+    // The next process knows it from the history.
+    let mut rig = asleep();
+    let (_folder, path) = rig.store_records();
+    put(&mut rig.cluster, &minimum(&[], 2));
+    rig.clear();
+    rig.restart(crate::store::Reader::open(&path).unwrap().restore().unwrap());
+    rig.seconds(70);
+    assert_eq!((rig.replicas("api"), scales(&rig)), (2, 1));
+    let by = rig.records.iter().find_map(|record| match record {
+        Record::Replicas { object, to: 0, by, .. } if *object == key_of("api") => by.clone(),
+        _ => None,
+    });
+    assert!(by.is_some_and(|by| by.actor == Actor::Hpalite));
+
+    // An HPA whose own minimum is 0 wakes by itself.
+    let mut rig = asleep();
+    put(&mut rig.cluster, &minimum(&[], 0));
+    rig.seconds(600);
+    assert_eq!(rig.replicas("api"), 0);
+}
+
+/// Who stops a workload by hand wants it to stay so, also where another instance has watched it.
+#[test]
+fn what_somebody_else_put_to_zero_stays_there() {
+    for is_standby in [false, true] {
+        let mut rig = rig(&hpa("api", &[]), 5.0);
+        rig.is_standby = is_standby;
+        rig.restart(Vec::new());
+        rig.seconds(60);
+        rig.set_replicas("api", 0);
+        rig.seconds(60);
+        rig.step(Event::Leading);
+        rig.seconds(600);
+        let (_folder, path) = rig.store_records();
+        rig.is_standby = false;
+        rig.restart(crate::store::Reader::open(&path).unwrap().restore().unwrap());
+        rig.seconds(600);
+        assert_eq!((rig.replicas("api"), of_hpas(&rig).len()), (0, 0), "standby: {is_standby}");
+    }
 }
 
 #[test]

@@ -166,7 +166,14 @@ fn removed(rig: &Rig) -> Vec<ObjectKey> {
 }
 
 fn restored(key: ObjectKey) -> RestoredState {
-    RestoredState { uid: format!("uid-{}", key.name), key, last_active_at: None, replicas: None, held: Vec::new() }
+    RestoredState {
+        uid: format!("uid-{}", key.name),
+        key,
+        last_active_at: None,
+        replicas: None,
+        held: Vec::new(),
+        put_to_zero: false,
+    }
 }
 
 /// Regression: it stayed in the history as living, and no limit of the history's age applied to it.

@@ -193,6 +193,7 @@ fn simulate(seed: u64) -> Story {
                     last_active_at: Some(rig.now),
                     replicas: Some((generation, before.replicas)),
                     held: Vec::new(),
+                    put_to_zero: false,
                 };
                 story.1.push(rig.now.0);
                 rig.restart(vec![restored]);

@@ -319,6 +319,190 @@ fn a_foreign_hpa_on_the_target_is_an_error_until_it_goes() {
     assert!(rig.has_hpa("keda-hpa-shop"));
 }
 
+/// The HPA of this name that a ScaledObject makes for a target.
+fn made_by(owner: &str, hpa: &str, target: &str) -> crate::scaling::hpa::ObservedHpa {
+    let object = fresh(owner, target, testing::definition());
+    let desired = crate::scaling::hpa::desired(&object, object.definition.as_ref().unwrap(), &deployment(), "1.0");
+    let mut made = cluster::observed(&desired);
+    made.name = hpa.to_owned();
+    made.uid = format!("uid-{hpa}");
+    made
+}
+
+/// Regression: an object that another installation chooses counted as gone, and two HPAs disabled each other.
+#[test]
+fn the_hpa_of_an_object_that_is_not_chosen_is_a_foreign_one() {
+    let settings = crate::scaling::world::Settings { selects_objects: true, ..rig::settings() };
+    let mut cluster = shop(2, 500.0, |_| {}).cluster;
+    cluster.put_hpa(made_by("alpha", "keda-hpa-alpha", "web"));
+    let mut rig = Rig::with(cluster.clone(), settings.clone());
+    rig.seconds(5);
+    assert_eq!(
+        rig.ready_message("shop"),
+        "failed to ensure HPA is correctly created for ScaledObject: the workload 'web' of type 'apps/v1.Deployment' is \
+         already managed by the hpa 'keda-hpa-alpha' of the ScaledObject 'alpha', which --watch-label-selector does not \
+         choose"
+    );
+    assert!(!rig.has_hpa("keda-hpa-shop"));
+    // Once it is chosen, it is known as the owner of its target.
+    rig.cluster.put_object(fresh("alpha", "web", testing::definition()));
+    rig.seconds(5);
+    assert!(rig.ready_message("shop").ends_with("is already managed by the ScaledObject 'alpha'"));
+    rig.cluster.delete_object(&key("alpha"));
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop") && !rig.has_hpa("keda-hpa-alpha"));
+
+    // Where all are chosen, one that nobody knows is gone, and so is the garbage soon.
+    let mut rig = Rig::new(cluster);
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop"));
+
+    // An object of that name with another uid is the next one, and waits for the end of that garbage.
+    let mut cluster = shop(2, 500.0, |_| {}).cluster;
+    let mut garbage = made_by("shop", "keda-hpa-shop", "web");
+    garbage.controller.as_mut().unwrap().uid = "earlier".to_owned();
+    cluster.put_hpa(garbage);
+    let mut rig = Rig::with(cluster, settings.clone());
+    rig.seconds(5);
+    assert_eq!((rig.reasons(), rig.ready_message("shop").as_str()), (Vec::new(), ""));
+    rig.cluster.remove_hpa(&hpa_id("keda-hpa-shop"));
+    rig.seconds(5);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+
+    // The wanted name may be taken by such an HPA of another target.
+    let mut cluster = shop(2, 500.0, |_| {}).cluster;
+    cluster.put_hpa(made_by("alpha", "keda-hpa-shop", "elsewhere"));
+    let mut rig = Rig::with(cluster, settings);
+    rig.seconds(5);
+    let taken = "the HPA 'keda-hpa-shop' is already managed by the ScaledObject 'alpha'";
+    assert!(rig.ready_message("shop").ends_with(taken), "{}", rig.ready_message("shop"));
+}
+
+/// Two HPAs on one target disable each other.
+fn one_hpa_on_each_target(rig: &mut Rig, _: &[crate::scaling::event::Command]) {
+    let targets: Vec<&str> = rig.cluster.hpas.values().map(|hpa| hpa.target.name.as_str()).collect();
+    let distinct: std::collections::BTreeSet<&&str> = targets.iter().collect();
+    assert_eq!(distinct.len(), targets.len(), "{:?}", rig.cluster.hpas.keys());
+}
+
+/// The Deployment `web` is scaled by `shop`, which came first, and `alpha` is refused it.
+fn contested() -> Rig {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.cluster.put_object(fresh("alpha", "web", testing::definition()));
+    rig.seconds(5);
+    assert!(rig.ready_message("alpha").ends_with("is already managed by the ScaledObject 'shop'"));
+    rig.check = Some(one_hpa_on_each_target);
+    rig
+}
+
+/// Regression: the loser made a second HPA as soon as the winner named another target, though the winner's HPA stayed.
+#[test]
+fn a_target_that_its_owner_leaves_goes_to_the_next_without_a_second_hpa() {
+    let mut rig = contested();
+    // To one that exists, to one that does not, and to one that another object owns.
+    rig.cluster.put_workload(&deployment(), workload("api", 1));
+    rig.edit(&key("shop"), |object| object.target.name = "api".to_owned());
+    rig.seconds(5);
+    let target = |rig: &Rig, hpa: &str| rig.cluster.hpas.get(&hpa_id(hpa)).map(|hpa| hpa.target.name.clone());
+    assert_eq!(target(&rig, "keda-hpa-shop").as_deref(), Some("api"));
+    assert_eq!(target(&rig, "keda-hpa-alpha").as_deref(), Some("web"));
+    for name in ["missing", "web"] {
+        let mut rig = contested();
+        rig.cluster.put_workload(&deployment(), workload("api", 1));
+        rig.cluster.put_object(fresh("other", "api", testing::definition()));
+        rig.seconds(5);
+        let wanted = if name == "web" { "api" } else { name };
+        rig.edit(&key("shop"), |object| object.target.name = wanted.to_owned());
+        rig.seconds(5);
+        assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False ScaledObjectCheckFailed", "{wanted}");
+        assert_eq!(rig.condition("alpha", ConditionKind::Ready), "Ready=True ScaledObjectReady", "{wanted}");
+        assert_eq!(target(&rig, "keda-hpa-alpha").as_deref(), Some("web"), "{wanted}");
+        assert!(!rig.has_hpa("keda-hpa-shop"), "{wanted}");
+    }
+    // While nobody else wants the target, the HPA stays with it, also when a restart forgets why.
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.check = Some(one_hpa_on_each_target);
+    rig.edit(&key("shop"), |object| object.target.name = "missing".to_owned());
+    rig.seconds(60);
+    rig.restart(Vec::new());
+    rig.seconds(60);
+    assert_eq!(target(&rig, "keda-hpa-shop").as_deref(), Some("web"));
+    rig.cluster.put_object(fresh("alpha", "web", testing::definition()));
+    rig.seconds(5);
+    assert_eq!(target(&rig, "keda-hpa-alpha").as_deref(), Some("web"));
+    // What was missing may come yet.
+    rig.cluster.put_workload(&deployment(), workload("missing", 1));
+    rig.seconds(15);
+    assert_eq!(target(&rig, "keda-hpa-shop").as_deref(), Some("missing"));
+}
+
+/// Each would wait for the other's HPA to leave.
+#[test]
+fn two_that_exchange_their_targets_do_not_wait_for_each_other() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.cluster.put_workload(&deployment(), workload("api", 1));
+    rig.cluster.put_object(fresh("other", "api", testing::definition()));
+    rig.seconds(5);
+    rig.check = Some(one_hpa_on_each_target);
+    rig.edit(&key("shop"), |object| object.target.name = "api".to_owned());
+    rig.edit(&key("other"), |object| object.target.name = "web".to_owned());
+    rig.seconds(10);
+    let target = |hpa: &str| rig.cluster.hpas.get(&hpa_id(hpa)).map(|hpa| hpa.target.name.as_str());
+    assert_eq!((target("keda-hpa-shop"), target("keda-hpa-other")), (Some("api"), Some("web")));
+    for name in ["shop", "other"] {
+        assert_eq!(rig.condition(name, ConditionKind::Ready), "Ready=True ScaledObjectReady", "{name}");
+    }
+}
+
+/// Regression: the next owner made a second HPA beside that of the object whose deletion takes its time.
+#[test]
+fn somebody_else_s_finalizer_holds_no_target() {
+    let mut rig = contested();
+    rig.annotate(&key("shop"), |object| object.finalizers.push("example.com/hold".to_owned()));
+    rig.seconds(5);
+    rig.cluster.delete_object(&key("shop"));
+    rig.seconds(5);
+    assert!(rig.object("shop").deletion_requested);
+    assert!(rig.has_hpa("keda-hpa-alpha") && !rig.has_hpa("keda-hpa-shop"));
+    assert_eq!(rig.condition("alpha", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+}
+
+/// KEDA gives each of two objects on one target its HPA, and both stand still.
+#[test]
+fn of_two_hpas_that_were_there_before_the_loser_s_goes() {
+    let add = |cluster: &mut Cluster| {
+        let mut second = fresh("alpha", "web", testing::definition());
+        second.created_at = UnixMillis(5);
+        cluster.put_object(second);
+        cluster.put_hpa(made_by("alpha", "keda-hpa-alpha", "web"));
+        cluster.put_hpa(made_by("shop", "keda-hpa-shop", "web"));
+    };
+    let mut rig = shop_among(2, 500.0, |_| {}, add);
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop") && !rig.has_hpa("keda-hpa-alpha"));
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+    assert!(rig.ready_message("alpha").ends_with("is already managed by the ScaledObject 'shop'"));
+}
+
+/// KEDA asks for foreign HPAs only when a ScaledObject is written.
+#[test]
+fn a_foreign_hpa_that_comes_later_stops_the_object_until_it_goes() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(40);
+    rig.cluster.put_hpa(foreign("other", "web"));
+    rig.seconds(5);
+    assert!(rig.ready_message("shop").ends_with("is already managed by the hpa 'other'"));
+    rig.clear();
+    rig.seconds(300);
+    assert!(rig.polls.is_empty());
+    rig.cluster.remove_hpa(&hpa_id("other"));
+    rig.seconds(5);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+    assert!(!rig.polls.is_empty());
+}
+
 #[test]
 fn a_foreign_hpa_may_be_ignored_or_taken_over() {
     let mut hpa = foreign("other", "web");

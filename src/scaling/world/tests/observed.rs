@@ -154,7 +154,14 @@ fn one_that_asks_for_metrics_of_others_is_known_only_if_it_was_before() {
     rig.seconds(5);
     assert_eq!((count(&rig, "api", "Removed"), rig.world.counts().observed_hpas), (1, 1));
     let (key, uid) = (key_of("api"), "uid-hpa-api".to_owned());
-    rig.restart(vec![RestoredState { key, uid, last_active_at: None, replicas: None, held: Vec::new() }]);
+    rig.restart(vec![RestoredState {
+        key,
+        uid,
+        last_active_at: None,
+        replicas: None,
+        held: Vec::new(),
+        put_to_zero: false,
+    }]);
     assert_eq!(rig.world.counts().observed_hpas, 1);
     rig.restart(Vec::new());
     assert_eq!(rig.world.counts().observed_hpas, 0);

@@ -112,6 +112,30 @@ fn a_fallback_starts_above_its_threshold_and_ends_with_the_failure() {
     assert_eq!(reasons, [&"ScaledObjectFallbackActivated", &"ScaledObjectFallbackDeactivated"]);
 }
 
+/// A read by the HPA is no failure of its own, and brings the next poll forward, whether that fails or not.
+#[test]
+fn failures_are_counted_at_the_rhythm_in_which_the_hpa_reads() {
+    for (is_cached, expected) in [(false, 5), (true, 3)] {
+        let mut rig = shop(1, 0.0, |d| {
+            static_fallback(d);
+            d.fallback.as_mut().unwrap().failure_threshold = 100;
+            d.polling_interval = Duration::from_secs(30);
+            d.triggers[0].use_cached_metrics = is_cached;
+        });
+        rig.set_answer("up", failed("down"));
+        rig.seconds(5);
+        rig.polls.clear();
+        for _ in 0..5 {
+            rig.step(Event::MetricRead(key("shop")));
+            rig.seconds(15);
+        }
+        let asked = u32::try_from(rig.polls.len()).unwrap();
+        assert!(asked.abs_diff(expected) <= 1, "cached: {is_cached}: {asked}");
+        let failures = rig.world.objects[&key("shop")].triggers[0].failures;
+        assert_eq!(failures, asked + 1, "cached: {is_cached}");
+    }
+}
+
 fn value(rig: &Rig) -> Option<f64> {
     match rig.views[&key("shop")].metrics[0].reading {
         crate::scaling::view::Reading::Value { value, .. } => Some(value),
@@ -328,7 +352,14 @@ fn an_activity_in_the_future_ends_now() {
         let mut rig = Rig::new(cluster);
         rig.set_answer("up", Answer::Value(0.0));
         let last_active_at = (!in_status).then_some(ahead);
-        rig.restart(vec![RestoredState { key: key("shop"), uid, last_active_at, replicas: None, held: Vec::new() }]);
+        rig.restart(vec![RestoredState {
+            key: key("shop"),
+            uid,
+            last_active_at,
+            replicas: None,
+            held: Vec::new(),
+            put_to_zero: false,
+        }]);
         rig.seconds(90);
         assert_eq!(rig.replicas("web"), 1, "in the status: {in_status}");
         rig.seconds(100);
@@ -411,7 +442,8 @@ fn a_restart_goes_on_with_the_value_that_a_trigger_holds() {
     let (uid, generation) = (rig.object("shop").uid.clone(), rig.object("shop").generation);
     let restored = |generation| {
         let held = vec![HeldValue { generation, trigger: 0, value: 500.0, at }];
-        vec![RestoredState { key: key("shop"), uid: uid.clone(), last_active_at: None, replicas: None, held }]
+        let (key, uid) = (key("shop"), uid.clone());
+        vec![RestoredState { key, uid, last_active_at: None, replicas: None, held, put_to_zero: false }]
     };
     rig.restart(restored(generation));
     rig.seconds(60);

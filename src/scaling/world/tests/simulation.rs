@@ -484,6 +484,7 @@ fn restart(rig: &mut Rig) {
                 last_active_at: object.recorded_active_at,
                 replicas: object.recorded.replicas.map(|replicas| (object.spec.generation, replicas)),
                 held: Vec::new(),
+                put_to_zero: object.recorded.put_to_zero,
             },
         );
     }

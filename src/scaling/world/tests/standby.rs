@@ -6,7 +6,7 @@ use super::scaling::scales;
 use super::*;
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Event, Record};
-use crate::scaling::model::{Status, UnixMillis};
+use crate::scaling::model::{Fallback, FallbackBehavior, Status, UnixMillis};
 
 #[test]
 fn a_standby_only_watches_and_acts_at_once_when_it_leads() {
@@ -63,6 +63,46 @@ fn a_load_that_ends_with_the_instance_that_saw_it_still_cools_down() {
     assert_eq!(scales(&rig), []);
     rig.seconds(60);
     assert_eq!(scales(&rig), [(2, 0)]);
+}
+
+/// Regression: an instance that took over told once more what had happened since it began to stand by.
+#[test]
+fn what_the_leader_has_told_is_told_once() {
+    let fallback = |d: &mut Definition| {
+        let behavior = FallbackBehavior::Static;
+        d.fallback = Some(Fallback { failure_threshold: 1, replicas: 3, behavior });
+    };
+    let begins: [fn(&mut Rig); 3] = [
+        |_| {},
+        |rig| rig.annotate(&key("shop"), |object| object.pause.paused = true),
+        |rig| rig.set_answer("up", failed("down")),
+    ];
+    for (case, begin) in begins.into_iter().enumerate() {
+        // Both see the object when it is new, and the standby nothing but what the leader writes.
+        let mut leader = shop(2, 5.0, fallback);
+        let mut standby = Rig::new(Cluster::default());
+        standby.is_standby = true;
+        standby.cluster = leader.cluster.clone();
+        standby.restart(Vec::new());
+        leader.seconds(60);
+        begin(&mut leader);
+        leader.seconds(300);
+        assert!(!leader.events.is_empty());
+        for object in leader.cluster.objects.values() {
+            standby.cluster.put_object(object.clone());
+        }
+        for hpa in leader.cluster.hpas.values() {
+            standby.cluster.put_hpa(hpa.clone());
+        }
+        standby.answers.clone_from(&leader.answers);
+        standby.seconds(60);
+        standby.clear();
+        standby.step(Event::Leading);
+        standby.seconds(60);
+        let told = ["ScaledObjectReady", "KEDAScalersStarted", "ScaledObjectPaused", "ScaledObjectFallbackActivated"];
+        let again: Vec<_> = standby.reasons().into_iter().filter(|reason| told.contains(reason)).collect();
+        assert_eq!(again, [""; 0], "case {case}");
+    }
 }
 
 /// Whoever has only the status knows the second, and must not end a cooldown before those who know the millisecond would.

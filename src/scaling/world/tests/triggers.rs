@@ -11,7 +11,8 @@ use crate::scaling::cron::{Expression, Recurrence, Window, Zone};
 use crate::scaling::event::{Event, Record};
 use crate::scaling::hpa::HpaMetric;
 use crate::scaling::model::{
-    AggregationFunction, ApiKey, BodyFormat, MetricsApiSource, Query, ServiceAggregation, Source, Trigger, UnixMillis,
+    AggregationFunction, ApiKey, AuthenticationKind, AuthenticationRef, BodyFormat, MetricsApiSource, Query,
+    ServiceAggregation, Source, Trigger, UnixMillis,
 };
 use crate::scaling::view::Reading;
 use crate::scaling::world::Settings;
@@ -107,6 +108,26 @@ fn services_of_other_namespaces_are_asked_only_by_leave() {
             assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False TriggerError");
         }
     }
+}
+
+/// Regression: the poll that had waited for an authentication was sent whatever it asked for.
+#[test]
+fn an_authentication_that_is_read_first_gives_no_leave() {
+    let reference = AuthenticationRef { kind: AuthenticationKind::TriggerAuthentication, name: "token".to_owned() };
+    let mut definition = testing::definition();
+    definition.triggers = vec![Trigger { authentication: Some(reference), ..of_service("other") }];
+    let mut cluster = Cluster::default();
+    cluster.put_object(fresh("shop", "web", definition));
+    cluster.put_workload(&deployment(), workload("web", 1));
+    let mut rig = Rig::new(cluster);
+    rig.seconds(5);
+    // No watch has shown it, as while the watch is late, so each poll cycle reads it.
+    let found = testing::authentication("token");
+    rig.cluster.authentications.insert(found.key.clone(), found);
+    rig.seconds(65);
+    assert!(rig.polls.is_empty(), "{:?}", rig.polls);
+    let refused = rig.events.iter().rfind(|event| event.reason == "KEDAScalerFailed").unwrap();
+    assert!(refused.note.contains("url names a Service of namespace other, and"), "{}", refused.note);
 }
 
 #[test]
@@ -227,6 +248,7 @@ fn a_window_carries_an_object_whose_other_trigger_fails() {
     run_until(&mut rig, "15:10:00");
     assert_eq!(rig.replicas("web"), 1, "an error holds");
     rig.set_answer("up", Answer::Value(0.0));
-    run_until(&mut rig, "15:11:00");
+    // Until now it might have been active.
+    run_until(&mut rig, "15:12:00");
     assert_eq!(rig.replicas("web"), 0);
 }
