@@ -7,6 +7,7 @@ use crate::scaling::composite;
 use crate::scaling::event::Event;
 use crate::scaling::hpa::{HpaMetric, ObservedHpa};
 use crate::scaling::model::UnixMillis;
+use crate::scaling::object::Object;
 use crate::scaling::target::Target;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -63,6 +64,7 @@ impl Controllers {
         }
         let pods = Pods { wanted: current, ready: current };
         let wanted = entry.1.sync(rig.now, Bounds::of(&hpa), pods, &metrics);
+        check_bounds(rig, &owner, &hpa, wanted);
         let is_within = (hpa.min_replicas.unwrap_or(1)..=hpa.max_replicas).contains(&current);
         if wanted < current && is_within {
             check_data(rig, &owner, &hpa);
@@ -81,6 +83,30 @@ impl Controllers {
             rig.cluster.put_hpa(hpa);
         }
     }
+}
+
+/// The HPA of a settled object keeps within the object's bounds; at zero it does nothing.
+fn check_bounds(rig: &Rig, owner: &ObjectKey, hpa: &ObservedHpa, wanted: u32) {
+    let Some(definition) = settled(rig, owner, hpa).and_then(Object::definition) else { return };
+    let bounds = definition.min().max(1)..=definition.max_replicas;
+    assert!(wanted == 0 || bounds.contains(&wanted), "{owner}: the HPA wants {wanted}, not within {bounds:?}");
+}
+
+/// The object, if the process knows it and its HPA as they are and has nothing more to do about them.
+fn settled<'r>(rig: &'r Rig, owner: &ObjectKey, hpa: &ObservedHpa) -> Option<&'r Object> {
+    let object = rig.world.objects.get(owner)?;
+    let is_known = rig.world.facts.hpas.values().any(|known| known.uid == hpa.uid && is_same_spec(known, hpa))
+        && rig.cluster.objects.get(owner).is_some_and(|now| now.resource_version == object.spec.resource_version);
+    let is_corrected_later = object.is_starved
+        || object.hpa_correction.as_ref().is_some_and(|last| last.next_at > rig.now)
+        || !object.slots.hpa.is_free(rig.now);
+    let is_settled = object.is_settled && !object.needs_a_look() && !object.spec.is_shadow;
+    (is_known && is_settled && !is_corrected_later).then_some(object)
+}
+
+fn is_same_spec(one: &ObservedHpa, other: &ObservedHpa) -> bool {
+    let spec = |hpa: &ObservedHpa| (hpa.min_replicas, hpa.max_replicas, hpa.target.clone(), hpa.behavior.clone());
+    spec(one) == spec(other)
 }
 
 /// What is served makes the HPA scale in only by numbers that are there and not old, unless a fallback says otherwise.

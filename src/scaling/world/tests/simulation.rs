@@ -100,7 +100,7 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
     rig.cluster.refused_hpas.clear();
     resume_rivals(&mut rig);
     for (n, name) in NAMES.into_iter().enumerate() {
-        rig.set_answer(name, Answer::Value(if n % 2 == 0 { 5.0 } else { 0.0 }));
+        rig.set_answer(name, Answer::Value([5.0, 0.0, 400.0, 0.0][n]));
     }
     let mut found = token(&mut random);
     found.deletion_requested = false;
@@ -253,6 +253,9 @@ fn random_definition(random: &mut fastrand::Rng) -> Definition {
     definition.polling_interval = Duration::from_secs(random.u64(10..60));
     definition.cooldown_period = Duration::from_secs(random.u64(0..90));
     definition.min_replicas = [None, Some(0), Some(2)][random.usize(0..3)];
+    if random.u8(0..4) > 0 {
+        definition.max_replicas = random.u32(definition.min().max(1)..9);
+    }
     if definition.min_replicas == Some(2) && random.bool() {
         // About any other count we would be at odds with the HPA for ever; its author is warned.
         definition.idle_replicas = Some(0);
@@ -378,7 +381,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
                 0 => failed("connection refused"),
                 1 => Answer::Missing(Missing::Empty),
                 2 => Answer::Value(0.0),
-                _ => Answer::Value(7.0),
+                _ => Answer::Value([7.0, 90.0, 400.0, 5_000.0][random.usize(0..4)]),
             };
             let what = format!("{name} is {answer:?}");
             rig.set_answer(name, answer);
