@@ -7,7 +7,7 @@ use crate::scaling::composite;
 use crate::scaling::event::Event;
 use crate::scaling::hpa::{HpaMetric, ObservedHpa};
 use crate::scaling::model::UnixMillis;
-use crate::scaling::object::Object;
+use crate::scaling::object::{Object, Verdict};
 use crate::scaling::target::Target;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,6 +66,9 @@ impl Controllers {
         let wanted = entry.1.sync(rig.now, Bounds::of(&hpa), pods, &metrics);
         check_bounds(rig, &owner, &hpa, wanted);
         let is_within = (hpa.min_replicas.unwrap_or(1)..=hpa.max_replicas).contains(&current);
+        if wanted != current {
+            check_pause(rig, &owner, &hpa, (current, wanted));
+        }
         if wanted < current && is_within {
             check_data(rig, &owner, &hpa);
         }
@@ -90,6 +93,21 @@ fn check_bounds(rig: &Rig, owner: &ObjectKey, hpa: &ObservedHpa, wanted: u32) {
     let Some(definition) = settled(rig, owner, hpa).and_then(Object::definition) else { return };
     let bounds = definition.min().max(1)..=definition.max_replicas;
     assert!(wanted == 0 || bounds.contains(&wanted), "{owner}: the HPA wants {wanted}, not within {bounds:?}");
+}
+
+/// While an object is paused, its HPA moves nothing, or nothing in the direction that is paused. Into its bounds it moves
+/// a count by itself, whatever its behavior.
+fn check_pause(rig: &Rig, owner: &ObjectKey, hpa: &ObservedHpa, (current, wanted): (u32, u32)) {
+    if let Some(object) = rig.world.objects.get(owner).filter(|object| object.verdict == Verdict::Paused) {
+        let is_shown = rig.world.facts.hpas.values().any(|known| known.uid == hpa.uid);
+        assert!(!is_shown || object.spec.is_shadow, "{owner}: the HPA moves {current}→{wanted} in a full pause");
+    }
+    let Some(object) = settled(rig, owner, hpa) else { return };
+    let pause = &object.spec.pause;
+    assert!(!pause.is_full(), "{owner}: settled, fully paused, and the HPA moves {current}→{wanted}");
+    let (min, max) = (hpa.min_replicas.unwrap_or(1), hpa.max_replicas);
+    assert!(!(pause.scale_in && wanted < current && current <= max), "{owner}: scale-in is paused");
+    assert!(!(pause.scale_out && wanted > current && current >= min), "{owner}: scale-out is paused");
 }
 
 /// The object, if the process knows it and its HPA as they are and has nothing more to do about them.
