@@ -542,6 +542,7 @@ fn check_rest(rig: &mut Rig) {
         rig.cluster.workloads.get(&id).map(|found| found.replicas)
     });
     let hpas: Vec<_> = rig.cluster.hpas.keys().cloned().collect();
+    check_one_hpa_each(&rig.cluster);
     rig.clear();
     restart(rig);
     rig.run(150_000);
@@ -564,6 +565,21 @@ fn check_rest(rig: &mut Rig) {
     for object in rig.cluster.objects.values() {
         assert!(!object.deletion_requested, "{} hangs", object.key);
         assert!(!object.status.conditions.is_empty(), "{} has no status", object.key);
+    }
+}
+
+/// Two HPAs on one target disable each other.
+fn check_one_hpa_each(cluster: &Cluster) {
+    let mut scaled = BTreeMap::new();
+    for hpa in cluster.hpas.values() {
+        let owner = hpa.controller.as_ref().map(|owner| &owner.uid);
+        // Whoever names another target since, which cannot be scaled, keeps the HPA of the old one.
+        let mut owners = cluster.objects.values().filter(|object| Some(&object.uid) == owner);
+        if owners.any(|object| object.target == hpa.target) {
+            let target = (&hpa.target.kind, &hpa.target.name);
+            let other = scaled.insert(target, &hpa.name);
+            assert!(other.is_none(), "{target:?} has the HPAs {} and {other:?}", hpa.name);
+        }
     }
 }
 
