@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use crate::scaling::cluster::{Cluster, STREAMS, stream};
 use crate::scaling::event::{
-    Answer, AuthenticationRead, Command, Event, Group, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState,
-    Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError, WriteErrorKind,
-    WriteKind,
+    Answer, AuthenticationRead, Command, Event, Group, KubeEvent, Missing, PollDone, PollError, PollJob, Record,
+    RestoredState, Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError,
+    WriteErrorKind, WriteKind,
 };
 use crate::scaling::model::{
-    ApiGroup, Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
+    ApiGroup, Gvkr, ObjectKey, OnMissing, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
 };
 use crate::scaling::view::ObjectView;
 use crate::scaling::world::{Settings, World};
@@ -62,6 +62,29 @@ impl Network {
     }
 }
 
+/// What the world recorded of a trigger's answers.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    pub(super) last: Option<(Answer, UnixMillis)>,
+    pub(super) last_value: Option<(f64, UnixMillis)>,
+}
+
+impl Samples {
+    /// What the last answer counts as.
+    pub(super) fn reading(&self, policy: &OnMissing) -> Option<f64> {
+        let (answer, at) = self.last.as_ref()?;
+        match (answer, policy) {
+            (Answer::Value(value), _) => Some(*value),
+            (Answer::Missing(_), OnMissing::Zero) => Some(0.0),
+            (Answer::Missing(Missing::Empty), OnMissing::EmptyIsZero) => Some(0.0),
+            (Answer::Missing(_), OnMissing::Hold(time)) => {
+                self.last_value.filter(|(_, known_at)| at.since(*known_at) <= *time).map(|(value, _)| value)
+            }
+            _ => None,
+        }
+    }
+}
+
 pub(super) struct Rig {
     pub(super) world: World,
     settings: Settings,
@@ -96,6 +119,8 @@ pub(super) struct Rig {
     pub(super) check: Option<fn(&mut Rig, &[Command])>,
     /// When each object was last active, by the test's own record.
     pub(super) active: BTreeMap<ObjectKey, UnixMillis>,
+    /// The last samples of each trigger, by the test's own record.
+    pub(super) samples: BTreeMap<(ObjectKey, u16), Samples>,
     /// Whether to print what happens.
     pub(super) is_traced: bool,
     /// The next process starts beside one that acts.
@@ -177,6 +202,7 @@ impl Rig {
             polls_in_flight: 0,
             check: None,
             active: BTreeMap::new(),
+            samples: BTreeMap::new(),
             is_traced: false,
             is_standby: false,
             unlisted: None,
@@ -323,13 +349,13 @@ impl Rig {
         if self.network.fails() {
             return super::failed("connection refused");
         }
-        answer.unwrap_or(Answer::Missing(crate::scaling::event::Missing::Empty))
+        answer.unwrap_or(Answer::Missing(Missing::Empty))
     }
 
     /// As if it had been asked `sum(m{label="value"})`.
     fn answer_of_member(&self, group: &Group, value: &str) -> Answer {
         let answer = self.answers.get(&format!("sum(m{{{}=\"{value}\"}})", group.label));
-        answer.cloned().unwrap_or(Answer::Missing(crate::scaling::event::Missing::Empty))
+        answer.cloned().unwrap_or(Answer::Missing(Missing::Empty))
     }
 
     fn read_target(&mut self, object: &ObjectKey, target: &TargetRef) -> Result<(Gvkr, Workload), TargetError> {
@@ -478,6 +504,10 @@ impl Rig {
             std::mem::take(&mut self.queue).into_iter().map(|((at, n), item)| ((shift(at), n), item)).collect();
         self.last_echo = self.last_echo.map(shift);
         self.not_before.values_mut().for_each(|at| *at = shift(*at));
+        for sample in self.samples.values_mut() {
+            sample.last.iter_mut().for_each(|(_, at)| *at = shift(*at));
+            sample.last_value.iter_mut().for_each(|(_, at)| *at = shift(*at));
+        }
         self.world.shift_clock(milliseconds, self.now);
     }
 

@@ -9,8 +9,8 @@ use super::controllers::Controllers;
 use super::*;
 use crate::scaling::event::{Command, Event, Missing, Record, RestoredState, WriteKind};
 use crate::scaling::model::{
-    Authentication, AuthenticationKind, AuthenticationRef, ConditionStatus, Fallback, FallbackBehavior, Invalid, Pause,
-    Problem, Status, Step,
+    Authentication, AuthenticationKind, AuthenticationRef, ConditionStatus, Fallback, FallbackBehavior, Invalid,
+    OnMissing, Pause, Problem, Status, Step,
 };
 use crate::scaling::object::Verdict;
 use crate::scaling::reason::Reason;
@@ -140,6 +140,7 @@ fn check(rig: &mut Rig, commands: &[Command]) {
     }
     check_retry_after(rig, commands);
     watch_cooldown(rig, commands);
+    watch_samples(rig, commands);
 }
 
 /// While the API server asks for a pause, nothing of that kind is written to the object.
@@ -238,6 +239,37 @@ fn watch_cooldown(rig: &mut Rig, commands: &[Command]) {
     }
 }
 
+/// The test's own reading of the samples: what a trigger's last one counts as, of which decisions are made.
+fn watch_samples(rig: &mut Rig, commands: &[Command]) {
+    for command in commands {
+        match command {
+            Command::Record(Record::Sample { at, object, trigger, answer, .. }) => {
+                let sample = rig.samples.entry((object.clone(), *trigger)).or_default();
+                if let Answer::Value(value) = answer {
+                    sample.last_value = Some((*value, *at));
+                }
+                sample.last = Some((answer.clone(), *at));
+            }
+            Command::Record(Record::Removed { object, .. }) => rig.samples.retain(|(key, _), _| key != object),
+            Command::Record(Record::Decision { object, decision, .. }) if decision.reason == Reason::Deactivated => {
+                check_deactivated(rig, object);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// No trigger without a number scales in, unless its policy reads one as a number.
+fn check_deactivated(rig: &Rig, key: &ObjectKey) {
+    let object = &rig.world.objects[key];
+    // A formula may do without a value.
+    let definition = object.polled_definition.as_ref().filter(|definition| definition.modifiers.is_none());
+    for trigger in definition.iter().flat_map(|definition| &definition.triggers) {
+        let sample = &rig.samples[&(key.clone(), trigger.index)];
+        assert!(sample.reading(&trigger.on_missing).is_some(), "{key}: {} scales in by {sample:?}", trigger.index);
+    }
+}
+
 fn random_object(random: &mut fastrand::Rng) -> ScaledObject {
     let name = NAMES[random.usize(0..NAMES.len())];
     let target = TARGETS[random.usize(0..TARGETS.len())];
@@ -267,6 +299,13 @@ fn random_definition(random: &mut fastrand::Rng) -> Definition {
     definition.triggers = (0..count)
         .map(|index| {
             let mut trigger = testing::trigger(index, NAMES[random.usize(0..NAMES.len())]);
+            let hold = OnMissing::Hold(Duration::from_secs(random.u64(30..300)));
+            trigger.on_missing = match random.u8(0..6) {
+                0 => OnMissing::Error,
+                1 => OnMissing::Zero,
+                2 => hold,
+                _ => OnMissing::EmptyIsZero,
+            };
             if random.u8(0..3) == 0 {
                 trigger.authentication = Some(AuthenticationRef {
                     kind: AuthenticationKind::TriggerAuthentication,
@@ -377,10 +416,11 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             format!("force {name}, shadow {is_shadow}")
         }
         10..=13 => {
-            let answer = match random.u8(0..5) {
+            let answer = match random.u8(0..7) {
                 0 => failed("connection refused"),
                 1 => Answer::Missing(Missing::Empty),
-                2 => Answer::Value(0.0),
+                2 => Answer::Missing(Missing::NaN),
+                3 | 4 => Answer::Value(0.0),
                 _ => Answer::Value([7.0, 90.0, 400.0, 5_000.0][random.usize(0..4)]),
             };
             let what = format!("{name} is {answer:?}");
