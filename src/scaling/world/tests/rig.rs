@@ -21,6 +21,8 @@ use crate::store::{Options, Store};
 /// Something under way.
 enum Item {
     Write(Write),
+    /// A write of a process that is gone. Nobody waits for the answer.
+    Stray(Write),
     /// A poll and its duration in milliseconds, after which it is answered.
     Poll(PollJob, i64),
     Event(Event),
@@ -41,6 +43,14 @@ impl Network {
 
     fn fails(&mut self) -> bool {
         self.is_faulty && self.random.u8(0..6) == 0
+    }
+
+    /// Returns when a write is carried out whose process died meanwhile; `None` if it has not left it.
+    fn outlives_its_process(&mut self) -> Option<i64> {
+        if !self.is_faulty {
+            return Some(0);
+        }
+        [None, Some(0), Some(self.random.i64(0..60_000))][self.random.usize(0..3)]
     }
 
     /// Returns how a write fails, if it does, and whether it is carried out nevertheless.
@@ -223,14 +233,19 @@ impl Rig {
         if self.is_standby {
             self.world.stand_by();
         }
-        self.queue.retain(|_, item| matches!(item, Item::Write(_)));
-        for item in self.queue.values() {
-            // May be carried out, but nobody waits for it any more.
-            if let Item::Write(write) = item {
-                let _ = self.cluster.write(write);
+        for ((at, n), item) in std::mem::take(&mut self.queue) {
+            match item {
+                Item::Stray(_) => drop(self.queue.insert((at, n), item)),
+                Item::Write(write) => match self.network.outlives_its_process() {
+                    None => {}
+                    Some(0) => self.carry_out_stray(&write),
+                    Some(delay) => self.later(delay, Item::Stray(write)),
+                },
+                _ => {}
             }
         }
-        self.queue.clear();
+        self.views.clear();
+        self.samples.clear();
         self.cluster.echoes.clear();
         self.deferred.clear();
         self.writers.clear();
@@ -424,6 +439,11 @@ impl Rig {
         self.later(delay, Item::Event(Event::Written(done)));
     }
 
+    fn carry_out_stray(&mut self, write: &Write) {
+        let _ = self.cluster.write(write);
+        self.cluster.collect_garbage();
+    }
+
     /// Lets `milliseconds` pass.
     pub(super) fn run(&mut self, milliseconds: i64) {
         let end = UnixMillis(self.now.0 + milliseconds);
@@ -446,6 +466,7 @@ impl Rig {
             {
                 match item {
                     Item::Write(write) => self.carry_out_write(write),
+                    Item::Stray(write) => self.carry_out_stray(&write),
                     Item::Poll(job, took) => {
                         self.polls_in_flight -= 1;
                         let split = job.group.as_ref().map(|group| {
