@@ -21,6 +21,9 @@ use crate::store::{Options, Store};
 /// A target that a read has found and the next one not, and whose watch comes only then, counts as unreadable for ever.
 const READS_BEHIND_A_WATCH_FAIL: bool = false;
 
+/// An HPA that was made after a list was read, and whose answer came before its start, counts as gone for good.
+const A_LIST_MAY_BE_OLDER_THAN_ITS_START: bool = false;
+
 /// Something under way.
 enum Item {
     Write(Write),
@@ -30,6 +33,21 @@ enum Item {
     Poll(PollJob, i64),
     Event(Event),
     Echo(Event),
+    /// The second half of a list of one kind.
+    Listed(usize, Vec<Event>),
+    /// The watch of a kind, which has died, begins anew.
+    Relist(usize),
+}
+
+impl Item {
+    /// It comes by the watch of this kind.
+    fn is_of_watch(&self, kind: usize) -> bool {
+        match self {
+            Self::Echo(echo) => stream(echo) == kind,
+            Self::Listed(of, _) | Self::Relist(of) => *of == kind,
+            _ => false,
+        }
+    }
 }
 
 /// How the network treats messages.
@@ -150,7 +168,9 @@ pub(super) struct Rig {
     pub(super) not_before: BTreeMap<(ObjectKey, &'static str), UnixMillis>,
     queue: BTreeMap<(UnixMillis, u64), Item>,
     last_item: u64,
-    last_echo: [UnixMillis; 5],
+    last_echo: [UnixMillis; STREAMS],
+    /// Which watches show nothing.
+    is_dead: [bool; STREAMS],
 }
 
 pub(super) fn settings() -> Settings {
@@ -227,7 +247,8 @@ impl Rig {
             not_before: BTreeMap::new(),
             queue: BTreeMap::new(),
             last_item: 0,
-            last_echo: [UnixMillis(0); 5],
+            last_echo: [UnixMillis(0); STREAMS],
+            is_dead: [false; STREAMS],
         };
         rig.list_all();
         rig
@@ -271,26 +292,64 @@ impl Rig {
         }
         self.queue.retain(|_, item| matches!(item, Item::Stray(_)));
         self.cluster.echoes.clear();
-        self.last_echo = [self.now; 5];
+        self.last_echo = [self.now; STREAMS];
+        self.is_dead = [false; STREAMS];
         self.step(Event::Restored(restored));
         self.list_all();
     }
 
     fn list_all(&mut self) {
         for kind in 0..STREAMS {
-            self.list(kind);
+            if self.network.is_faulty && self.network.random.u8(0..4) == 0 {
+                let pause = self.network.random.i64(0..5_000);
+                self.list_in_halves(kind, pause);
+            } else {
+                self.list(kind);
+            }
         }
     }
 
     /// Lists one kind (as numbered by [`stream`]) anew, as after a broken watch.
     pub(super) fn list(&mut self, kind: usize) {
-        // A list includes pending watch events, which are not delivered twice.
+        for event in self.begin_list(kind) {
+            self.step(event);
+        }
+    }
+
+    /// The same, but other events come in the middle of it.
+    pub(super) fn list_in_halves(&mut self, kind: usize, pause_ms: i64) {
+        let mut first = self.begin_list(kind);
+        let least = usize::from(!A_LIST_MAY_BE_OLDER_THAN_ITS_START);
+        let rest = first.split_off(self.network.random.usize(least..first.len()));
+        for event in first {
+            self.step(event);
+        }
+        let at = UnixMillis(self.now.0 + pause_ms);
+        self.last_echo[kind] = self.last_echo[kind].max(at);
+        self.later(pause_ms, Item::Listed(kind, rest));
+    }
+
+    /// What a list has includes pending watch events, which are not delivered twice.
+    fn begin_list(&mut self, kind: usize) -> Vec<Event> {
         self.flush_echoes();
-        self.queue.retain(|_, item| !matches!(item, Item::Echo(echo) if stream(echo) == kind));
+        self.queue.retain(|_, item| !item.is_of_watch(kind));
+        self.is_dead[kind] = false;
         let unlisted = self.unlisted;
         let is_seen = |event: &Event| !matches!(event, Event::ScaledObject(group, _) if Some(*group) == unlisted);
-        for event in self.cluster.list(kind).into_iter().filter(is_seen) {
-            self.step(event);
+        self.cluster.list(kind).into_iter().filter(is_seen).collect()
+    }
+
+    /// The watch of one kind shows nothing any more, until it begins anew.
+    pub(super) fn lose_watch(&mut self, kind: usize, milliseconds: i64) {
+        self.queue.retain(|_, item| !item.is_of_watch(kind));
+        self.is_dead[kind] = true;
+        self.later(milliseconds, Item::Relist(kind));
+    }
+
+    /// Ends what [`Self::lose_watch`] began.
+    pub(super) fn revive_watches(&mut self) {
+        for kind in (0..STREAMS).filter(|kind| self.is_dead[*kind]).collect::<Vec<_>>() {
+            self.list(kind);
         }
     }
 
@@ -442,6 +501,9 @@ impl Rig {
         for echo in std::mem::take(&mut self.cluster.echoes) {
             let delay = self.network.delay(6);
             let stream = stream(&echo);
+            if self.is_dead[stream] {
+                continue;
+            }
             // In order within a kind, however late.
             let at = self.last_echo[stream].max(UnixMillis(self.now.0 + delay));
             self.last_echo[stream] = at;
@@ -529,6 +591,8 @@ impl Rig {
                         self.step(event);
                     }
                     Item::Echo(echo) => self.step(echo),
+                    Item::Listed(_, rest) => rest.into_iter().for_each(|event| self.step(event)),
+                    Item::Relist(kind) => self.list(kind),
                 }
             } else {
                 self.step(Event::Tick);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::controllers::Controllers;
 use super::*;
+use crate::scaling::cluster::STREAMS;
 use crate::scaling::event::{Command, Event, Missing, Record, RestoredState, WriteKind};
 use crate::scaling::model::{
     Authentication, AuthenticationKind, AuthenticationRef, ConditionStatus, Fallback, FallbackBehavior, Invalid,
@@ -95,6 +96,7 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
     // The rest takes long, and only its end is checked.
     rig.check = None;
     rig.slow.clear();
+    rig.revive_watches();
     rig.cluster.refused_hpas.clear();
     resume_rivals(&mut rig);
     for (n, name) in NAMES.into_iter().enumerate() {
@@ -440,8 +442,16 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             format!("{target} is gone")
         }
         16 => {
-            let stream = random.usize(0..5);
-            rig.list(stream);
+            let stream = random.usize(0..STREAMS);
+            match random.u8(0..3) {
+                0 => rig.list(stream),
+                1 => rig.list_in_halves(stream, random.i64(0..10_000)),
+                _ => {
+                    let time = random.i64(60_000..600_000);
+                    rig.lose_watch(stream, time);
+                    return format!("watch {stream} is dead for {time}");
+                }
+            }
             format!("list {stream}")
         }
         17 => {
