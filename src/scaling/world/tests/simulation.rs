@@ -9,6 +9,7 @@ use super::controllers::Controllers;
 use super::*;
 use crate::scaling::cluster::STREAMS;
 use crate::scaling::event::{Command, Event, Missing, Record, RestoredState, WriteKind};
+use crate::scaling::hpa::{self, ObservedHpa};
 use crate::scaling::model::{
     Authentication, AuthenticationKind, AuthenticationRef, ConditionStatus, Fallback, FallbackBehavior, Invalid,
     OnMissing, Pause, Problem, Status, Step, UnixMillis,
@@ -274,10 +275,17 @@ fn random_object(random: &mut fastrand::Rng) -> ScaledObject {
     let name = NAMES[random.usize(0..NAMES.len())];
     let target = TARGETS[random.usize(0..TARGETS.len())];
     let mut object = fresh(name, target, random_definition(random));
+    object.key = ObjectKey::new(random_group(random), "default", name);
+    object.transfer_hpa_ownership = random.u8(0..4) == 0;
     object.uid = format!("uid-{}", random.u32(..));
     object.restore_to_original = random.bool();
     redefine(&mut object, |d| d.hpa_name = format!("keda-hpa-{name}"));
     object
+}
+
+/// Objects of both API groups may have the same name, the same HPA and the same target.
+fn random_group(random: &mut fastrand::Rng) -> ApiGroup {
+    if random.u8(0..6) == 0 { ApiGroup::KedaK8sIo } else { ApiGroup::KedaSh }
 }
 
 fn random_definition(random: &mut fastrand::Rng) -> Definition {
@@ -342,14 +350,28 @@ fn token(random: &mut fastrand::Rng) -> Authentication {
     }
 }
 
+/// An HPA that nobody's ScaledObject has made, perhaps with the name that one wants.
+fn foreign_hpa(random: &mut fastrand::Rng) -> ObservedHpa {
+    let object = random_object(random);
+    let definition = object.definition.as_ref().unwrap();
+    let desired = hpa::desired(&object, definition, &deployment(), "1.0");
+    let mut found = cluster::observed(&desired);
+    found.uid = format!("uid-{}", random.u32(..));
+    found.controller = None;
+    if random.bool() {
+        found.name = "foreign".to_owned();
+    }
+    found
+}
+
 /// Makes one thing happen.
 fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     let name = NAMES[random.usize(0..NAMES.len())];
-    let id = key(name);
+    let id = ObjectKey::new(random_group(random), "default", name);
     let exists = rig.cluster.objects.contains_key(&id);
-    match random.u8(0..24) {
+    match random.u8(0..26) {
         // These are about the process.
-        16 | 19 | 21.. if rig.is_down => "nothing".to_owned(),
+        16 | 19 | 21..=23 | 25.. if rig.is_down => "nothing".to_owned(),
         0..=2 => {
             let object = random_object(random);
             if rig.cluster.objects.contains_key(&object.key) {
@@ -493,6 +515,26 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
         }
         21 => crash(rig, random),
         22 => take_over(rig, random),
+        23 => {
+            rig.step(Event::HistoryRenewed);
+            "another history".to_owned()
+        }
+        24 => {
+            let is_foreign = |hpa: &&ObservedHpa| hpa.controller.is_none();
+            let found = rig.cluster.hpas.values().find(is_foreign).map(|hpa| (hpa.namespace.clone(), hpa.name.clone()));
+            if let Some(id) = found {
+                rig.cluster.remove_hpa(&id);
+                return format!("foreign hpa {} is gone", id.1);
+            }
+            let new = foreign_hpa(random);
+            let id = (new.namespace.clone(), new.name.clone());
+            if rig.cluster.hpas.contains_key(&id) {
+                return "nothing".to_owned();
+            }
+            let what = format!("foreign hpa {} on {}", id.1, new.target.name);
+            rig.cluster.put_hpa(new);
+            what
+        }
         _ => {
             rig.step(Event::MetricRead(id));
             format!("read {name}")
