@@ -12,6 +12,22 @@ use crate::scaling::target::Target;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// The name of a target of a kind that is not watched.
+pub(super) const ROLLOUT: &str = "rollout";
+
+/// The kind of the target with this name.
+pub(super) fn kind_of_target(name: &str) -> Gvkr {
+    if name != ROLLOUT {
+        return deployment();
+    }
+    Gvkr {
+        group: "argoproj.io".to_owned(),
+        version: "v1alpha1".to_owned(),
+        kind: "Rollout".to_owned(),
+        resource: "rollouts".to_owned(),
+    }
+}
+
 pub(super) struct Controllers {
     model: Model,
     period_ms: i64,
@@ -47,7 +63,8 @@ impl Controllers {
     }
 
     fn look(&mut self, rig: &mut Rig, mut hpa: ObservedHpa) {
-        let id = (deployment(), hpa.namespace.clone(), hpa.target.name.clone());
+        let gvkr = kind_of_target(&hpa.target.name);
+        let id = (gvkr.clone(), hpa.namespace.clone(), hpa.target.name.clone());
         let Some(mut found) = rig.cluster.workloads.get(&id).cloned() else { return };
         let owner = hpa.controller.as_ref().map(|owner| owner.uid.clone());
         let owner = rig.cluster.objects.values().find(|object| Some(&object.uid) == owner.as_ref());
@@ -78,7 +95,7 @@ impl Controllers {
         if wanted != current {
             found.replicas = wanted;
             found.replicas_manager = None;
-            rig.cluster.put_workload(&deployment(), found);
+            rig.cluster.put_workload(&gvkr, found);
         }
         let status = (i32::try_from(current).unwrap(), i32::try_from(wanted).unwrap());
         if (hpa.current_replicas, hpa.desired_replicas) != status {

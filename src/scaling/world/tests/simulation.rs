@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::controllers::Controllers;
+use super::controllers::{Controllers, ROLLOUT, kind_of_target};
 use super::*;
 use crate::scaling::cluster::STREAMS;
 use crate::scaling::event::{Command, Event, Missing, Record, RestoredState, WriteKind};
 use crate::scaling::hpa::{self, ObservedHpa};
 use crate::scaling::model::{
     Authentication, AuthenticationKind, AuthenticationRef, ConditionStatus, Fallback, FallbackBehavior, Invalid,
-    OnMissing, Pause, Problem, Status, Step, UnixMillis,
+    OnMissing, Pause, Problem, Status, Step, TargetRef, UnixMillis,
 };
 use crate::scaling::object::{Object, Verdict};
 use crate::scaling::reason::Reason;
@@ -22,7 +22,8 @@ const SEEDS: u64 = 2048;
 /// Many short lives find what comes soon, in as many worlds and with as many flags; an eighth of them goes deeper.
 const STEPS: [usize; 8] = [100, 15, 15, 15, 15, 15, 15, 15];
 const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
-const TARGETS: [&str; 3] = ["web", "api", "job"];
+/// Nothing watches the last one, which is a [`ROLLOUT`].
+const TARGETS: [&str; 4] = ["web", "api", "job", ROLLOUT];
 
 /// Split into two tests, to use two cores for the many seeds. More, other or longer ones by hand, at 8,000 steps a second:
 /// `HPALITE_SEEDS=500..1000 HPALITE_STEPS=10000 CARGO_PROFILE_TEST_OPT_LEVEL=2 cargo test --lib simulation`.
@@ -66,7 +67,7 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut cluster = Cluster::default();
     for target in TARGETS {
-        cluster.put_workload(&deployment(), workload(target, random.u32(0..4)));
+        cluster.put_workload(&kind_of_target(target), workload(target, random.u32(0..4)));
     }
     let mut settings = rig::settings();
     settings.writes_max = random.usize(1..5);
@@ -222,6 +223,7 @@ fn watch_cooldown(rig: &mut Rig, commands: &[Command]) {
                 let is_decided = object.poll_cycle.is_none()
                     && object.verdict == Verdict::Good
                     && object.scaling.is_none()
+                    && object.target_unreadable.is_none()
                     && object.target.replicas().is_some_and(|replicas| replicas > 0)
                     && object.definition().is_some_and(|d| d.triggers.len() == 1);
                 // Below an idle minimum it still has to be activated.
@@ -275,6 +277,7 @@ fn random_object(random: &mut fastrand::Rng) -> ScaledObject {
     let name = NAMES[random.usize(0..NAMES.len())];
     let target = TARGETS[random.usize(0..TARGETS.len())];
     let mut object = fresh(name, target, random_definition(random));
+    object.target = target_ref(target);
     object.key = ObjectKey::new(random_group(random), "default", name);
     object.transfer_hpa_ownership = random.u8(0..4) == 0;
     object.uid = format!("uid-{}", random.u32(..));
@@ -286,6 +289,11 @@ fn random_object(random: &mut fastrand::Rng) -> ScaledObject {
 /// Objects of both API groups may have the same name, the same HPA and the same target.
 fn random_group(random: &mut fastrand::Rng) -> ApiGroup {
     if random.u8(0..6) == 0 { ApiGroup::KedaK8sIo } else { ApiGroup::KedaSh }
+}
+
+fn target_ref(name: &str) -> TargetRef {
+    let gvkr = kind_of_target(name);
+    TargetRef { api_version: gvkr.api_version(), kind: gvkr.kind, name: name.to_owned(), env_source_container: None }
 }
 
 fn random_definition(random: &mut fastrand::Rng) -> Definition {
@@ -354,7 +362,7 @@ fn token(random: &mut fastrand::Rng) -> Authentication {
 fn foreign_hpa(random: &mut fastrand::Rng) -> ObservedHpa {
     let object = random_object(random);
     let definition = object.definition.as_ref().unwrap();
-    let desired = hpa::desired(&object, definition, &deployment(), "1.0");
+    let desired = hpa::desired(&object, definition, &kind_of_target(&object.target.name), "1.0");
     let mut found = cluster::observed(&desired);
     found.uid = format!("uid-{}", random.u32(..));
     found.controller = None;
@@ -387,7 +395,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
         }
         4 | 5 if exists => {
             let new = random_definition(random);
-            let retarget = (random.u8(0..4) == 0).then(|| TARGETS[random.usize(0..3)]);
+            let retarget = (random.u8(0..4) == 0).then(|| TARGETS[random.usize(0..TARGETS.len())]);
             let rename = random.u8(0..4) == 0;
             rig.edit(&id, |object| {
                 let mut new = new;
@@ -395,7 +403,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
                 new.selector.1 = name.to_owned();
                 object.definition = Ok(Arc::new(new));
                 if let Some(target) = retarget {
-                    object.target.name = target.to_owned();
+                    object.target = target_ref(target);
                 }
             });
             format!("edit {name}, rename {rename}, target {retarget:?}")
@@ -452,14 +460,14 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
             what
         }
         14 => {
-            let target = TARGETS[random.usize(0..3)];
+            let target = TARGETS[random.usize(0..TARGETS.len())];
             let replicas = random.u32(0..5);
-            rig.set_replicas(target, replicas);
+            rig.cluster.put_workload(&kind_of_target(target), workload(target, replicas));
             format!("{target} has {replicas}")
         }
         15 => {
-            let target = TARGETS[random.usize(0..3)];
-            let id = (deployment(), "default".to_owned(), target.to_owned());
+            let target = TARGETS[random.usize(0..TARGETS.len())];
+            let id = (kind_of_target(target), "default".to_owned(), target.to_owned());
             rig.cluster.remove_workload(&id);
             format!("{target} is gone")
         }
@@ -672,7 +680,7 @@ fn check_rest(rig: &mut Rig) {
     assert_eq!(counts.writes_starved, 0);
     let before: BTreeMap<ObjectKey, Status> = statuses(rig);
     let replicas = TARGETS.map(|target| {
-        let id = (deployment(), "default".to_owned(), target.to_owned());
+        let id = (kind_of_target(target), "default".to_owned(), target.to_owned());
         rig.cluster.workloads.get(&id).map(|found| found.replicas)
     });
     let hpas: Vec<_> = rig.cluster.hpas.keys().cloned().collect();
@@ -692,7 +700,7 @@ fn check_rest(rig: &mut Rig) {
     assert_eq!(statuses(rig), before);
     assert_eq!(hpas, rig.cluster.hpas.keys().cloned().collect::<Vec<_>>());
     for (target, before) in TARGETS.iter().zip(replicas) {
-        let id = (deployment(), "default".to_owned(), (*target).to_owned());
+        let id = (kind_of_target(target), "default".to_owned(), (*target).to_owned());
         let now = rig.cluster.workloads.get(&id).map(|found| found.replicas);
         assert_eq!(now, before, "{target}");
     }
