@@ -21,6 +21,8 @@ use crate::scaling::target::Target;
 const SEEDS: u64 = 2048;
 /// Many short lives find what comes soon, in as many worlds and with as many flags; an eighth of them goes deeper.
 const STEPS: [usize; 8] = [100, 15, 15, 15, 15, 15, 15, 15];
+/// For so long after the last fault each event is checked.
+const STILL_CHECKED_MS: i64 = 180_000;
 const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 /// Nothing watches the last one, which is a [`ROLLOUT`].
 const TARGETS: [&str; 4] = ["web", "api", "job", ROLLOUT];
@@ -95,8 +97,6 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
     }
     *step = steps;
     rig.network.is_faulty = false;
-    // The rest takes long, and only its end is checked.
-    rig.check = None;
     rig.slow.clear();
     rig.revive_watches();
     rig.cluster.refused_hpas.clear();
@@ -107,9 +107,13 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
     let mut found = token(&mut random);
     found.deletion_requested = false;
     rig.cluster.put_authentication(found);
+    controllers.run(&mut rig, STILL_CHECKED_MS);
+    // The rest takes long, and only its end is checked.
+    rig.check = None;
     // The longest backoff is 12 minutes. After it, go half-way between two edges of windows.
-    let rested = rig.now.0 + 900_000;
-    controllers.run(&mut rig, 900_000 + (600_000 - rested).rem_euclid(1_200_000));
+    let left = 900_000 - STILL_CHECKED_MS;
+    let rested = rig.now.0 + left;
+    controllers.run(&mut rig, left + (600_000 - rested).rem_euclid(1_200_000));
     check_rest(&mut rig);
 }
 
