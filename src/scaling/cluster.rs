@@ -196,6 +196,20 @@ impl Cluster {
         }
     }
 
+    /// Removes HPAs whose ScaledObject was gone when they were written.
+    #[cfg(test)]
+    pub fn collect_garbage(&mut self) {
+        let is_alive = |uid: &str| self.objects.values().any(|object| object.uid == uid);
+        let owned = |hpa: &&ObservedHpa| {
+            hpa.controller.as_ref().is_some_and(|owner| owner.is_scaled_object() && !is_alive(&owner.uid))
+        };
+        let garbage = self.hpas.values().filter(owned);
+        let garbage: Vec<HpaId> = garbage.map(|hpa| (hpa.namespace.clone(), hpa.name.clone())).collect();
+        for id in garbage {
+            self.remove_hpa(&id);
+        }
+    }
+
     pub fn write(&mut self, write: &Write) -> Result<WriteOk, WriteError> {
         match &write.kind {
             WriteKind::Claim { finalizers, label, resource_version } => {

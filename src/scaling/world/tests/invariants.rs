@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::rig::slot_name;
+use super::rig::{Rig, slot_name};
+use crate::scaling::decision::Decision;
+use crate::scaling::event::{Answer, Command, Record};
 use crate::scaling::hpa::{self, Drift};
-use crate::scaling::model::ObjectKey;
+use crate::scaling::model::{Definition, ObjectKey, Trigger};
 use crate::scaling::object::{Object, Verdict, scaling_active};
+use crate::scaling::reason::Reason;
 use crate::scaling::target::TargetId;
 use crate::scaling::view::Reading;
 use crate::scaling::world::World;
@@ -42,7 +45,12 @@ impl World {
         if !object.is_settled || object.needs_a_look() || object.spec.is_shadow {
             return;
         }
-        let hpa = self.facts.hpa_of(object).unwrap();
+        let Some(hpa) = self.facts.hpa_of(object) else {
+            // An HPA that is being taken over is not the object's yet.
+            assert!(object.spec.transfer_hpa_ownership, "{key}: settled without an HPA");
+            assert!(object.is_starved || !object.slots.hpa.is_free(self.now), "{key}: settled without an HPA");
+            return;
+        };
         let status = object.wanted_status(Some((&hpa.name, scaling_active(hpa))));
         assert_eq!(status, object.spec.status, "{key}: status");
         let (definition, gvkr) = (object.definition().unwrap(), object.target.gvkr().unwrap());
@@ -146,4 +154,71 @@ fn check_slots(object: &Object) {
     }
     assert_eq!(known, object.in_flight_writes.len(), "{key}");
     assert_eq!(object.scaling.is_some(), slots.scale.in_flight.is_some(), "{key}: a scale under way has its reason");
+}
+
+/// Each decision follows from the samples that were recorded before it.
+pub(super) fn check_reasons(rig: &mut Rig, commands: &[Command]) {
+    for command in commands {
+        match command {
+            Command::Record(Record::Sample { at, object, trigger, answer, .. }) => {
+                let sample = rig.samples.entry((object.clone(), *trigger)).or_default();
+                if let Answer::Value(value) = answer {
+                    sample.last_value = Some((*value, *at));
+                }
+                sample.last = Some((answer.clone(), *at));
+            }
+            Command::Record(Record::Removed { object, .. }) => rig.samples.retain(|(key, _), _| key != object),
+            Command::Record(Record::Decision { object, decision, .. }) => check_reason(rig, object, decision),
+            _ => {}
+        }
+    }
+}
+
+/// Nothing is deactivated unless each trigger has a number, or none under a policy that reads one, and none is above its
+/// activation threshold. Nothing is active unless one is, or something else explains it.
+fn check_reason(rig: &Rig, key: &ObjectKey, decision: &Decision) {
+    let object = rig.world.objects.get(key);
+    let Some((object, definition)) = object.and_then(|object| Some((object, object.polled_definition.as_deref()?)))
+    else {
+        return;
+    };
+    // The formula is evaluated at most once in a second.
+    let is_stale = definition.modifiers.is_some() && (object.concludes_later || object.composed_at < rig.now);
+    if is_stale {
+        return;
+    }
+    let readings = readings(rig, key, definition);
+    let above = match &definition.modifiers {
+        Some(modifiers) => match modifiers.formula.evaluate(&readings) {
+            Ok(Some(result)) => Some((result * 1000.0).trunc() / 1000.0 > modifiers.activation_target),
+            _ => None,
+        },
+        None => {
+            let each = definition.triggers.iter().zip(&readings);
+            let above = each.map(|(trigger, reading)| Some(reading.as_ref()? > &trigger.activation_threshold));
+            let above: Vec<Option<bool>> = above.collect();
+            if above.contains(&Some(true)) { Some(true) } else { (!above.contains(&None)).then_some(false) }
+        }
+    };
+    // A value that is held may be from before an edit, which forgets it.
+    let is_missing = |trigger: &Trigger| {
+        let sample = rig.samples.get(&(key.clone(), trigger.index)).and_then(|sample| sample.last.as_ref());
+        !matches!(sample, Some((Answer::Value(_), _)))
+    };
+    let is_explained = definition.is_resource_only()
+        || decision.force_activation
+        || (definition.fallback.is_some() && definition.triggers.iter().any(is_missing));
+    match decision.reason {
+        Reason::Deactivated => assert_eq!(above, Some(false), "{key}: deactivated by {readings:?}"),
+        Reason::Activated { .. } | Reason::Active | Reason::ActiveWithErrors => {
+            assert!(above == Some(true) || is_explained, "{key}: {:?} by {readings:?}", decision.reason);
+        }
+        _ => {}
+    }
+}
+
+/// What the last sample of each trigger counts as.
+fn readings(rig: &Rig, key: &ObjectKey, definition: &Definition) -> Vec<Option<f64>> {
+    let reading = |trigger: &Trigger| rig.samples.get(&(key.clone(), trigger.index))?.reading(&trigger.on_missing);
+    definition.triggers.iter().map(reading).collect()
 }

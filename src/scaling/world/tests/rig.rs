@@ -7,24 +7,47 @@ use std::time::Duration;
 
 use crate::scaling::cluster::{Cluster, STREAMS, stream};
 use crate::scaling::event::{
-    Answer, AuthenticationRead, Command, Event, Group, KubeEvent, PollDone, PollError, PollJob, Record, RestoredState,
-    Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError, WriteErrorKind,
-    WriteKind,
+    Answer, AuthenticationRead, Command, Event, Group, KubeEvent, Missing, PollDone, PollError, PollJob, Record,
+    RestoredState, Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError,
+    WriteErrorKind, WriteKind,
 };
 use crate::scaling::model::{
-    ApiGroup, Gvkr, ObjectKey, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
+    ApiGroup, Gvkr, ObjectKey, OnMissing, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
 };
 use crate::scaling::view::ObjectView;
-use crate::scaling::world::{Settings, World};
+use crate::scaling::world::{Settings, World, watched_workloads};
 use crate::store::{Options, Store};
+
+/// A target that a read has found and the next one not, and whose watch comes only then, counts as unreadable for ever.
+const READS_BEHIND_A_WATCH_FAIL: bool = false;
+
+/// An HPA that was made after a list was read, and whose answer came before its start, counts as gone for good.
+const A_LIST_MAY_BE_OLDER_THAN_ITS_START: bool = false;
 
 /// Something under way.
 enum Item {
     Write(Write),
+    /// A write of a process that is gone. Nobody waits for the answer.
+    Stray(Write),
     /// A poll and its duration in milliseconds, after which it is answered.
     Poll(PollJob, i64),
     Event(Event),
     Echo(Event),
+    /// The second half of a list of one kind.
+    Listed(usize, Vec<Event>),
+    /// The watch of a kind, which has died, begins anew.
+    Relist(usize),
+}
+
+impl Item {
+    /// It comes by the watch of this kind.
+    fn is_of_watch(&self, kind: usize) -> bool {
+        match self {
+            Self::Echo(echo) => stream(echo) == kind,
+            Self::Listed(of, _) | Self::Relist(of) => *of == kind,
+            _ => false,
+        }
+    }
 }
 
 /// How the network treats messages.
@@ -43,6 +66,14 @@ impl Network {
         self.is_faulty && self.random.u8(0..6) == 0
     }
 
+    /// Returns when a write is carried out whose process died meanwhile; `None` if it has not left it.
+    fn outlives_its_process(&mut self) -> Option<i64> {
+        if !self.is_faulty {
+            return Some(0);
+        }
+        [None, Some(0), Some(self.random.i64(0..60_000))][self.random.usize(0..3)]
+    }
+
     /// Returns how a write fails, if it does, and whether it is carried out nevertheless.
     fn refusal(&mut self) -> Option<(WriteError, bool)> {
         if !self.fails() {
@@ -59,6 +90,29 @@ impl Network {
             5 => (error(WriteErrorKind::Forbidden, "exceeded quota", None), false),
             _ => (error(transient, "connection reset", None), self.random.bool()),
         })
+    }
+}
+
+/// What the world recorded of a trigger's answers.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    pub(super) last: Option<(Answer, UnixMillis)>,
+    pub(super) last_value: Option<(f64, UnixMillis)>,
+}
+
+impl Samples {
+    /// What the last answer counts as.
+    pub(super) fn reading(&self, policy: &OnMissing) -> Option<f64> {
+        let (answer, at) = self.last.as_ref()?;
+        match (answer, policy) {
+            (Answer::Value(value), _) => Some(*value),
+            (Answer::Missing(_), OnMissing::Zero) => Some(0.0),
+            (Answer::Missing(Missing::Empty), OnMissing::EmptyIsZero) => Some(0.0),
+            (Answer::Missing(_), OnMissing::Hold(time)) => {
+                self.last_value.filter(|(_, known_at)| at.since(*known_at) <= *time).map(|(value, _)| value)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -96,8 +150,12 @@ pub(super) struct Rig {
     pub(super) check: Option<fn(&mut Rig, &[Command])>,
     /// When each object was last active, by the test's own record.
     pub(super) active: BTreeMap<ObjectKey, UnixMillis>,
+    /// The last samples of each trigger, by the test's own record.
+    pub(super) samples: BTreeMap<(ObjectKey, u16), Samples>,
     /// Whether to print what happens.
     pub(super) is_traced: bool,
+    /// No process runs.
+    pub(super) is_down: bool,
     /// The next process starts beside one that acts.
     pub(super) is_standby: bool,
     /// The objects of this API group cannot be listed.
@@ -110,7 +168,9 @@ pub(super) struct Rig {
     pub(super) not_before: BTreeMap<(ObjectKey, &'static str), UnixMillis>,
     queue: BTreeMap<(UnixMillis, u64), Item>,
     last_item: u64,
-    last_echo: [UnixMillis; 5],
+    last_echo: [UnixMillis; STREAMS],
+    /// Which watches show nothing.
+    is_dead: [bool; STREAMS],
 }
 
 pub(super) fn settings() -> Settings {
@@ -177,7 +237,9 @@ impl Rig {
             polls_in_flight: 0,
             check: None,
             active: BTreeMap::new(),
+            samples: BTreeMap::new(),
             is_traced: false,
+            is_down: false,
             is_standby: false,
             unlisted: None,
             deferred: HashMap::new(),
@@ -185,7 +247,8 @@ impl Rig {
             not_before: BTreeMap::new(),
             queue: BTreeMap::new(),
             last_item: 0,
-            last_echo: [UnixMillis(0); 5],
+            last_echo: [UnixMillis(0); STREAMS],
+            is_dead: [false; STREAMS],
         };
         rig.list_all();
         rig
@@ -193,44 +256,100 @@ impl Rig {
 
     /// Starts a new process on the same cluster; the old one's requests are never answered.
     pub(super) fn restart(&mut self, restored: Vec<RestoredState>) {
-        self.world = World::new(self.settings.clone());
-        if self.is_standby {
-            self.world.stand_by();
-        }
-        self.queue.retain(|_, item| matches!(item, Item::Write(_)));
-        for item in self.queue.values() {
-            // May be carried out, but nobody waits for it any more.
-            if let Item::Write(write) = item {
-                let _ = self.cluster.write(write);
+        self.kill();
+        self.start(restored);
+    }
+
+    /// Ends the process. Until the next one starts, only the cluster moves on.
+    pub(super) fn kill(&mut self) {
+        self.is_down = true;
+        for ((at, n), item) in std::mem::take(&mut self.queue) {
+            match item {
+                Item::Stray(_) => drop(self.queue.insert((at, n), item)),
+                Item::Write(write) => match self.network.outlives_its_process() {
+                    None => {}
+                    Some(0) => self.carry_out_stray(&write),
+                    Some(delay) => self.later(delay, Item::Stray(write)),
+                },
+                _ => {}
             }
         }
-        self.queue.clear();
-        self.cluster.echoes.clear();
+        self.views.clear();
+        self.samples.clear();
         self.deferred.clear();
         self.writers.clear();
         self.not_before.clear();
         self.writes_in_flight = 0;
         self.polls_in_flight = 0;
-        self.last_echo = [self.now; 5];
+    }
+
+    /// Starts a process, which lists everything anew.
+    pub(super) fn start(&mut self, restored: Vec<RestoredState>) {
+        self.is_down = false;
+        self.world = World::new(self.settings.clone());
+        if self.is_standby {
+            self.world.stand_by();
+        }
+        self.queue.retain(|_, item| matches!(item, Item::Stray(_)));
+        self.cluster.echoes.clear();
+        self.last_echo = [self.now; STREAMS];
+        self.is_dead = [false; STREAMS];
         self.step(Event::Restored(restored));
         self.list_all();
     }
 
     fn list_all(&mut self) {
         for kind in 0..STREAMS {
-            self.list(kind);
+            if self.network.is_faulty && self.network.random.u8(0..4) == 0 {
+                let pause = self.network.random.i64(0..5_000);
+                self.list_in_halves(kind, pause);
+            } else {
+                self.list(kind);
+            }
         }
     }
 
     /// Lists one kind (as numbered by [`stream`]) anew, as after a broken watch.
     pub(super) fn list(&mut self, kind: usize) {
-        // A list includes pending watch events, which are not delivered twice.
+        for event in self.begin_list(kind) {
+            self.step(event);
+        }
+    }
+
+    /// The same, but other events come in the middle of it.
+    pub(super) fn list_in_halves(&mut self, kind: usize, pause_ms: i64) {
+        let mut first = self.begin_list(kind);
+        let least = usize::from(!A_LIST_MAY_BE_OLDER_THAN_ITS_START);
+        let rest = first.split_off(self.network.random.usize(least..first.len()));
+        for event in first {
+            self.step(event);
+        }
+        let at = UnixMillis(self.now.0 + pause_ms);
+        self.last_echo[kind] = self.last_echo[kind].max(at);
+        self.later(pause_ms, Item::Listed(kind, rest));
+    }
+
+    /// What a list has includes pending watch events, which are not delivered twice.
+    fn begin_list(&mut self, kind: usize) -> Vec<Event> {
         self.flush_echoes();
-        self.queue.retain(|_, item| !matches!(item, Item::Echo(echo) if stream(echo) == kind));
+        self.queue.retain(|_, item| !item.is_of_watch(kind));
+        self.is_dead[kind] = false;
         let unlisted = self.unlisted;
         let is_seen = |event: &Event| !matches!(event, Event::ScaledObject(group, _) if Some(*group) == unlisted);
-        for event in self.cluster.list(kind).into_iter().filter(is_seen) {
-            self.step(event);
+        self.cluster.list(kind).into_iter().filter(is_seen).collect()
+    }
+
+    /// The watch of one kind shows nothing any more, until it begins anew.
+    pub(super) fn lose_watch(&mut self, kind: usize, milliseconds: i64) {
+        self.queue.retain(|_, item| !item.is_of_watch(kind));
+        self.is_dead[kind] = true;
+        self.later(milliseconds, Item::Relist(kind));
+    }
+
+    /// Ends what [`Self::lose_watch`] began.
+    pub(super) fn revive_watches(&mut self) {
+        for kind in (0..STREAMS).filter(|kind| self.is_dead[*kind]).collect::<Vec<_>>() {
+            self.list(kind);
         }
     }
 
@@ -247,10 +366,19 @@ impl Rig {
         self.step(event(WatchEvent::ListEnd { scope: String::new() }));
     }
 
+    pub(super) fn trace(&self, what: &str) {
+        if self.is_traced {
+            eprintln!("{} {what}", self.now.0);
+        }
+    }
+
     /// Passes one event to the world and carries out its commands.
     pub(super) fn step(&mut self, event: Event) {
+        if self.is_down {
+            return;
+        }
         if self.is_traced {
-            eprintln!("  {} {event:?}", self.now.0);
+            self.trace(&format!("  {event:?}"));
         }
         let commands = self.world.apply(event, self.now);
         for command in commands.iter().filter(|_| self.is_traced) {
@@ -323,13 +451,13 @@ impl Rig {
         if self.network.fails() {
             return super::failed("connection refused");
         }
-        answer.unwrap_or(Answer::Missing(crate::scaling::event::Missing::Empty))
+        answer.unwrap_or(Answer::Missing(Missing::Empty))
     }
 
     /// As if it had been asked `sum(m{label="value"})`.
     fn answer_of_member(&self, group: &Group, value: &str) -> Answer {
         let answer = self.answers.get(&format!("sum(m{{{}=\"{value}\"}})", group.label));
-        answer.cloned().unwrap_or(Answer::Missing(crate::scaling::event::Missing::Empty))
+        answer.cloned().unwrap_or(Answer::Missing(Missing::Empty))
     }
 
     fn read_target(&mut self, object: &ObjectKey, target: &TargetRef) -> Result<(Gvkr, Workload), TargetError> {
@@ -337,15 +465,16 @@ impl Rig {
         if let Some(message) = &self.target_fault {
             return Err(fault(TargetErrorKind::Other, message));
         }
-        if self.network.fails() {
-            return Err(fault(TargetErrorKind::Other, "timeout"));
-        }
         let found = self.cluster.workloads.iter().find(|((gvkr, ..), found)| {
             gvkr.kind == target.kind
                 && gvkr.api_version() == target.api_version
                 && found.name == target.name
                 && *found.namespace == *object.namespace
         });
+        let is_watched = found.is_some_and(|((gvkr, ..), _)| watched_workloads().contains(gvkr));
+        if self.network.fails() && (!is_watched || READS_BEHIND_A_WATCH_FAIL) {
+            return Err(fault(TargetErrorKind::Other, "timeout"));
+        }
         match found {
             Some(((gvkr, ..), workload)) => Ok((gvkr.clone(), workload.clone())),
             None => {
@@ -372,6 +501,9 @@ impl Rig {
         for echo in std::mem::take(&mut self.cluster.echoes) {
             let delay = self.network.delay(6);
             let stream = stream(&echo);
+            if self.is_dead[stream] {
+                continue;
+            }
             // In order within a kind, however late.
             let at = self.last_echo[stream].max(UnixMillis(self.now.0 + delay));
             self.last_echo[stream] = at;
@@ -398,6 +530,11 @@ impl Rig {
         self.later(delay, Item::Event(Event::Written(done)));
     }
 
+    fn carry_out_stray(&mut self, write: &Write) {
+        let _ = self.cluster.write(write);
+        self.cluster.collect_garbage();
+    }
+
     /// Lets `milliseconds` pass.
     pub(super) fn run(&mut self, milliseconds: i64) {
         let end = UnixMillis(self.now.0 + milliseconds);
@@ -405,7 +542,7 @@ impl Rig {
         loop {
             self.flush_echoes();
             let item = self.queue.keys().next().map(|(at, _)| *at);
-            let deadline = self.world.next_deadline();
+            let deadline = self.world.next_deadline().filter(|_| !self.is_down);
             let Some(at) = [item, deadline].into_iter().flatten().min().filter(|at| *at <= end) else {
                 break;
             };
@@ -420,6 +557,7 @@ impl Rig {
             {
                 match item {
                     Item::Write(write) => self.carry_out_write(write),
+                    Item::Stray(write) => self.carry_out_stray(&write),
                     Item::Poll(job, took) => {
                         self.polls_in_flight -= 1;
                         let split = job.group.as_ref().map(|group| {
@@ -453,6 +591,8 @@ impl Rig {
                         self.step(event);
                     }
                     Item::Echo(echo) => self.step(echo),
+                    Item::Listed(_, rest) => rest.into_iter().for_each(|event| self.step(event)),
+                    Item::Relist(kind) => self.list(kind),
                 }
             } else {
                 self.step(Event::Tick);
@@ -478,6 +618,10 @@ impl Rig {
             std::mem::take(&mut self.queue).into_iter().map(|((at, n), item)| ((shift(at), n), item)).collect();
         self.last_echo = self.last_echo.map(shift);
         self.not_before.values_mut().for_each(|at| *at = shift(*at));
+        for sample in self.samples.values_mut() {
+            sample.last.iter_mut().for_each(|(_, at)| *at = shift(*at));
+            sample.last_value.iter_mut().for_each(|(_, at)| *at = shift(*at));
+        }
         self.world.shift_clock(milliseconds, self.now);
     }
 
