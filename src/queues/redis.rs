@@ -125,6 +125,8 @@ fn measure(connection: &mut Connection<'_>, size: &RedisSize) -> Result<f64, Pol
             let kind = connection.run(&["TYPE", name])?;
             let Reply::Text(kind) = &kind else { return Err(connection.refusal(&kind, "TYPE")) };
             let command = size_command(kind).ok_or_else(|| {
+                // Of a text that is no name of a type nothing is shown: it may be of another server.
+                let kind = if is_type(kind) { kind } else { "key of another type" };
                 let what = format!("has a {kind} as {name}, not a list, set, sorted set or hash");
                 connection.fails(ErrorClass::Query, what)
             })?;
@@ -199,6 +201,13 @@ fn size_command(kind: &str) -> Option<&'static str> {
         "hash" => Some("HLEN"),
         _ => None,
     }
+}
+
+/// Returns whether this may be a type of keys that has no size here: one of Redis itself, or of a module, whose types have names
+/// of nine characters.
+fn is_type(kind: &str) -> bool {
+    let is_of_module = kind.len() == 9 && kind.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    matches!(kind, "string" | "stream") || is_of_module
 }
 
 /// How to connect.
@@ -395,6 +404,7 @@ mod tests {
         ] {
             assert_eq!(parse(line.as_bytes()), expected, "{line}");
         }
+        assert_eq!((is_type("stream"), is_type("ReJSON-RL"), is_type("220 mail ready")), (true, true, false));
         assert_eq!((code("WRONGPASS invalid pair"), code("root:x:0:0")), ("WRONGPASS", "an error"));
     }
 
