@@ -248,7 +248,9 @@ fn corpora() {
     assert_eq!(names(&folder.join("fuzz_targets")), files);
     for (name, property) in targets {
         let corpus = folder.join("corpus").join(name);
-        for file in names(&corpus) {
+        let inputs = names(&corpus);
+        assert!(!inputs.is_empty(), "{name} has no corpus, which fuzzing would begin with");
+        for file in inputs {
             let input = std::fs::read(corpus.join(&file)).unwrap();
             let held = std::panic::catch_unwind(|| property(&input));
             assert!(held.is_ok(), "{name}/{file}");
