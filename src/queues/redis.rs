@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use super::{Node, Poll, first_of};
+use crate::polling::auth::Auth;
 use crate::polling::failed;
 use crate::polling::request::TlsMaterial;
 use crate::polling::stream::{Stream, Target};
@@ -174,6 +175,21 @@ enum Lag {
     Unknown,
 }
 
+/// Asks for a size, or else where a key is, of which it returns the port.
+pub(super) fn talk<'a>(
+    mut stream: Stream<'a>,
+    node: &'a Node,
+    auth: &'a Auth<'a>,
+    size: Option<&RedisSize>,
+) -> Result<f64, PollError> {
+    stream.allow(BYTES_MAX);
+    let mut connection = Connection { stream, node, auth, asks: size.is_none() };
+    match size {
+        Some(size) => measure(&mut connection, size),
+        None => connection.moved(&["TYPE", "key"]).map(|moved| moved.map_or(0.0, |(node, _)| f64::from(node.port))),
+    }
+}
+
 /// Finds the lag of a group, whose fields are pairs of a name and a value.
 fn lag(groups: &[Reply], name: &str) -> Lag {
     let field = |group: &Reply, name: &str| match group {
@@ -229,7 +245,7 @@ impl Access<'_> {
             stream = poll.transport.secure(stream, tls)?;
         }
         stream.allow(BYTES_MAX);
-        let mut connection = Connection { stream, node, poll, asks: false };
+        let mut connection = Connection { stream, node, auth: &poll.auth, asks: false };
         if let Some((user, password)) = login {
             let words: Vec<&str> = ["AUTH"].into_iter().chain(*user).chain([*password]).collect();
             match connection.run(&words)? {
@@ -254,7 +270,7 @@ impl Access<'_> {
 struct Connection<'a> {
     stream: Stream<'a>,
     node: &'a Node,
-    poll: &'a Poll<'a>,
+    auth: &'a Auth<'a>,
     /// Whether the node of a cluster is only about to get the key, and answers who says that he knows.
     asks: bool,
 }
@@ -283,7 +299,7 @@ impl Connection<'_> {
     fn run(&mut self, words: &[&str]) -> Result<Reply, PollError> {
         // A text with a line break could be a command to a server that is no Redis.
         if words.iter().any(|word| word.chars().any(char::is_control)) {
-            return Err(self.poll.auth.fault("a parameter holds a line break or control character"));
+            return Err(self.auth.fault("a parameter holds a line break or control character"));
         }
         if self.asks {
             self.stream.write(&encode(&["ASKING"]))?;
