@@ -153,7 +153,7 @@ pub mod polling;
 #[cfg(target_os = "linux")]
 pub mod prometheus;
 #[cfg(target_os = "linux")]
-mod queues;
+pub mod queues;
 mod random;
 pub mod replay;
 mod rights;

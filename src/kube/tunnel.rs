@@ -266,6 +266,56 @@ fn upgrade(
     Ok((sender.clone(), Receiver { sender, decoder }))
 }
 
+/// What a server has sent after an upgrade; see [`read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Data(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong,
+    Close(String),
+}
+
+/// Reads an answer to an upgrade and the messages behind it from memory, of which so many bytes arrive at once, as fuzzing
+/// needs it: returns the status, the messages before the first close or mistake, and whether there was a mistake.
+///
+/// # Errors
+/// When the head is wrong, too large, or not all there.
+pub fn read(bytes: &[u8], piece: usize) -> Result<(u16, Vec<Sent>, bool), Error> {
+    let mut pieces = bytes.chunks(piece.max(1));
+    let mut received = Vec::new();
+    let answer = loop {
+        if let Some(answer) = Answer::parse(&received)? {
+            break answer;
+        }
+        if received.len() > HEAD_BYTES_MAX {
+            return Err(Error::TooLarge { limit_bytes: HEAD_BYTES_MAX as u64 });
+        }
+        let next = pieces.next().ok_or_else(|| Error::from_io("upgrade", io::ErrorKind::UnexpectedEof.into()))?;
+        received.extend(next);
+    };
+    let mut decoder = Decoder::default();
+    let mut found = Vec::new();
+    let mut arrived = &received[answer.head_bytes..];
+    loop {
+        decoder.push(arrived);
+        loop {
+            match decoder.next() {
+                Ok(Some(Message::Data(content))) => found.push(Sent::Data(content)),
+                Ok(Some(Message::Ping(content))) => found.push(Sent::Ping(content)),
+                Ok(Some(Message::Pong)) => found.push(Sent::Pong),
+                Ok(Some(Message::Close(reason))) => {
+                    found.push(Sent::Close(reason));
+                    return Ok((answer.code, found, false));
+                }
+                Ok(None) => break,
+                Err(_) => return Ok((answer.code, found, true)),
+            }
+        }
+        let Some(next) = pieces.next() else { return Ok((answer.code, found, false)) };
+        arrived = next;
+    }
+}
+
 /// Reads once; what was received stays below a limit, and the time before the deadline.
 fn more(link: &Link, received: &mut Vec<u8>, deadline: Instant) -> Result<(), Error> {
     if received.len() > HEAD_BYTES_MAX {

@@ -62,6 +62,8 @@ pub(crate) struct Stream<'a> {
 enum Wire {
     Plain(Timed),
     Tls(Box<StreamOwned<ClientConnection, Timed>>),
+    /// What a server has sent, of which so many bytes arrive at once; what is written goes nowhere.
+    Memory(io::Cursor<Vec<u8>>, usize),
 }
 
 /// A socket whose every operation ends by the deadline.
@@ -157,7 +159,13 @@ impl Target<'_> {
     }
 }
 
-impl Stream<'_> {
+impl<'a> Stream<'a> {
+    /// A connection on which a server has sent these bytes before it ended it, as fuzzing needs them.
+    pub(crate) fn of(target: Target<'a>, sent: &[u8], piece: usize) -> Self {
+        let wire = Wire::Memory(io::Cursor::new(sent.to_vec()), piece.max(1));
+        Self { target, wire, buffer: Vec::new(), left: BYTES_MAX, most: BYTES_MAX }
+    }
+
     /// Lets the server send so many bytes in all.
     pub(crate) fn allow(&mut self, most: usize) {
         (self.left, self.most) = (most.saturating_sub(self.most - self.left), most);
@@ -167,6 +175,7 @@ impl Stream<'_> {
         let result = match &mut self.wire {
             Wire::Plain(timed) => timed.write_all(bytes),
             Wire::Tls(tls) => tls.write_all(bytes).and_then(|()| tls.flush()),
+            Wire::Memory(..) => Ok(()),
         };
         result.map_err(|error| self.target.fault(&Error::Io(error)))
     }
@@ -201,6 +210,7 @@ impl Stream<'_> {
         let read = match &mut self.wire {
             Wire::Plain(timed) => timed.read(&mut room[..most]),
             Wire::Tls(tls) => tls.read(&mut room[..most]),
+            Wire::Memory(sent, piece) => sent.read(&mut room[..most.min(*piece)]),
         };
         let count = match read {
             Ok(0) => Err(io::Error::from(ErrorKind::UnexpectedEof)),

@@ -83,7 +83,11 @@ pub fn parse(server: &str, status: u16, body: &[u8]) -> Result<Vec<Sample>, Poll
             let (_, value): (serde_json::Value, String) = serde_json::from_str(result).map_err(|_| not_json())?;
             Ok(vec![Sample { labels: BTreeMap::new(), value: number(&value)? }])
         }
-        other => Err(fault(ErrorClass::Query, format!("a {other}: the query must return an instant vector"))),
+        known @ ("matrix" | "string") => {
+            Err(fault(ErrorClass::Query, format!("a {known}: the query must return an instant vector")))
+        }
+        // Not shown: it may be the word of any server.
+        _ => Err(not_json()),
     }
 }
 
@@ -140,6 +144,8 @@ mod tests {
             (r#"{"resultType":"vector","result":[{"metric":{},"histogram":[1,{}]}]}"#, "native histogram"),
             (r#"{"resultType":"vector","result":[{"metric":{},"value":[1,"x"]}]}"#, "no number"),
             (r#"{"resultType":"vector","result":{}}"#, "not the Prometheus API's JSON"),
+            // Regression: what a server calls the type of its result was shown, of any length.
+            (r#"{"resultType":"secret\n","result":[]}"#, "not the Prometheus API's JSON"),
         ] {
             let message = samples(data).unwrap_err();
             assert!(message.contains(words), "{message}");

@@ -41,7 +41,7 @@ pub(super) struct Question<'a> {
 
 /// Returns how many messages of a queue are ready.
 pub(super) fn ready(poll: &Poll<'_>, question: &Question<'_>) -> Result<f64, PollError> {
-    let Question { node, tls, user, password, vhost, queue } = question;
+    let Question { node, tls, vhost, queue, .. } = question;
     for (name, text) in [("vhostName", vhost), ("queueName", queue)] {
         if text.len() > SHORT_MAX {
             return Err(poll.auth.fault(&format!("{name} is longer than the {SHORT_MAX} bytes that AMQP allows")));
@@ -58,6 +58,12 @@ pub(super) fn ready(poll: &Poll<'_>, question: &Question<'_>) -> Result<f64, Pol
     if let Some(tls) = tls {
         stream = poll.transport.secure(stream, tls)?;
     }
+    talk(stream, question)
+}
+
+/// Asks over a connection.
+pub(super) fn talk(mut stream: Stream<'_>, question: &Question<'_>) -> Result<f64, PollError> {
+    let Question { user, password, vhost, queue, .. } = question;
     stream.allow(ANSWER_MAX);
     let mut connection = Connection { stream, question };
     connection.stream.write(b"AMQP\0\0\x09\x01")?;

@@ -122,7 +122,7 @@ fn sign(connection: &Connection<'_>, resource: &str, until: i64) -> String {
 }
 
 /// Returns the count, `None` if the entity is not there: a feed without entries.
-fn read(body: &[u8], entity: &ServiceBusEntity) -> Result<Option<f64>, ()> {
+pub(super) fn read(body: &[u8], entity: &ServiceBusEntity) -> Result<Option<f64>, ()> {
     let text = std::str::from_utf8(body).map_err(|_| ())?;
     let kind = match entity {
         ServiceBusEntity::Queue(_) => "QueueDescription",

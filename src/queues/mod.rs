@@ -13,6 +13,7 @@ mod md5;
 mod nats;
 mod postgres;
 mod rabbitmq;
+pub mod received;
 mod redis;
 mod scram;
 mod series;

@@ -118,11 +118,17 @@ fn consumer(poll: &Poll<'_>, source: &NatsSource, base: &Url, account: &str) -> 
     let asked = format!("{}/jsz", base.server());
     let url = format!("{asked}?acc={}&consumers=true&config=true", escape(account));
     let body = poll.get(Request::get(url, base.server()), &asked)?;
-    find(&body, source, account, &asked)
+    find(&body, (account, &source.stream, &source.consumer), &asked)
 }
 
-/// Returns the consumer, and the size of the cluster.
-fn find(body: &[u8], source: &NatsSource, account: &str, asked: &str) -> Result<(Consumer, u64), PollError> {
+/// Returns what a consumer has not acknowledged by this answer.
+pub(super) fn pending(body: &[u8], names: (&str, &str, &str), asked: &str) -> Result<f64, PollError> {
+    find(body, names, asked).map(|(consumer, _)| lag(&consumer))
+}
+
+/// Returns the consumer of these names of an account, a stream and itself, and the size of the cluster.
+fn find(body: &[u8], names: (&str, &str, &str), asked: &str) -> Result<(Consumer, u64), PollError> {
+    let (account, stream_name, consumer_name) = names;
     let answer: Jetstream = serde_json::from_slice(body)
         .map_err(|_| failed(ErrorClass::Response, format!("{asked} answered something that is not NATS' JSON")))?;
     let size = answer.meta_cluster.cluster_size;
@@ -130,11 +136,10 @@ fn find(body: &[u8], source: &NatsSource, account: &str, asked: &str) -> Result<
     let mut accounts = answer.account_details.into_iter();
     let found = accounts.find(|found| found.id == account || found.name == account);
     let found = found.ok_or_else(|| missing(format!("account {account} with JetStream")))?;
-    let stream = found.stream_detail.into_iter().find(|found| found.name == source.stream);
-    let stream = stream.ok_or_else(|| missing(format!("stream {} in account {account}", source.stream)))?;
-    let consumer = stream.consumer_detail.into_iter().find(|found| found.name == source.consumer);
-    let consumer =
-        consumer.ok_or_else(|| missing(format!("consumer {} of stream {}", source.consumer, source.stream)))?;
+    let stream = found.stream_detail.into_iter().find(|found| found.name == stream_name);
+    let stream = stream.ok_or_else(|| missing(format!("stream {stream_name} in account {account}")))?;
+    let consumer = stream.consumer_detail.into_iter().find(|found| found.name == consumer_name);
+    let consumer = consumer.ok_or_else(|| missing(format!("consumer {consumer_name} of stream {stream_name}")))?;
     Ok((consumer, size))
 }
 
@@ -148,18 +153,6 @@ fn server(poll: &Poll<'_>, base: &Url) -> Result<Server, PollError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scaling::model;
-
-    fn source(stream: &str, consumer: &str) -> NatsSource {
-        NatsSource {
-            server: model::Server::Written("http://nats:8222".to_owned()),
-            endpoint: Some("nats:8222".to_owned()),
-            https: false,
-            account: Some("$G".to_owned()),
-            stream: stream.to_owned(),
-            consumer: consumer.to_owned(),
-        }
-    }
 
     #[test]
     fn a_consumer_and_what_is_missing() {
@@ -167,7 +160,7 @@ mod tests {
             {"name":"orders","config":{"subjects":["a"]},"consumer_detail":[
               {"name":"pull","num_pending":40,"num_ack_pending":2,"cluster":{"leader":"n2"}}]}]}]}"#;
         let read = |stream: &str, consumer: &str, account: &str| {
-            find(body, &source(stream, consumer), account, "http://nats:8222/jsz")
+            find(body, (account, stream, consumer), "http://nats:8222/jsz")
                 .map(|(consumer, size)| (lag(&consumer), consumer.cluster.leader, size))
                 .map_err(|error| error.message)
         };
@@ -180,7 +173,7 @@ mod tests {
             let error = read(stream, consumer, account).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
-        assert!(find(b"<html>", &source("a", "b"), "$G", "u").is_err());
+        assert!(find(b"<html>", ("$G", "a", "b"), "u").is_err());
     }
 
     #[test]

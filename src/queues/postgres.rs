@@ -63,9 +63,19 @@ pub(super) fn ask(poll: &Poll<'_>, source: &PostgresSource) -> Result<f64, PollE
         startup.push(0);
     }
     stream.write(&[length(startup.len()).as_slice(), &startup].concat())?;
-    sign_in(&mut stream, &server, user, password)?;
-    stream.write(&message(b'Q', &[source.query.as_bytes(), b"\0"].concat()))?;
-    let value = result(&mut stream, &server)?;
+    talk(stream, &server, (user, password), &source.query)
+}
+
+/// Signs in and asks, over a connection that has begun.
+pub(super) fn talk(
+    mut stream: Stream<'_>,
+    server: &str,
+    (user, password): (&str, &str),
+    query: &str,
+) -> Result<f64, PollError> {
+    sign_in(&mut stream, server, user, password)?;
+    stream.write(&message(b'Q', &[query.as_bytes(), b"\0"].concat()))?;
+    let value = result(&mut stream, server)?;
     let _ = stream.write(&message(b'X', b""));
     value
         .trim()

@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use super::{Node, Poll, first_of};
+use crate::polling::auth::Auth;
 use crate::polling::failed;
 use crate::polling::request::TlsMaterial;
 use crate::polling::stream::{Stream, Target};
@@ -125,6 +126,8 @@ fn measure(connection: &mut Connection<'_>, size: &RedisSize) -> Result<f64, Pol
             let kind = connection.run(&["TYPE", name])?;
             let Reply::Text(kind) = &kind else { return Err(connection.refusal(&kind, "TYPE")) };
             let command = size_command(kind).ok_or_else(|| {
+                // Of a text that is no name of a type nothing is shown: it may be of another server.
+                let kind = if is_type(kind) { kind } else { "key of another type" };
                 let what = format!("has a {kind} as {name}, not a list, set, sorted set or hash");
                 connection.fails(ErrorClass::Query, what)
             })?;
@@ -172,6 +175,21 @@ enum Lag {
     Unknown,
 }
 
+/// Asks for a size, or else where a key is, of which it returns the port.
+pub(super) fn talk<'a>(
+    mut stream: Stream<'a>,
+    node: &'a Node,
+    auth: &'a Auth<'a>,
+    size: Option<&RedisSize>,
+) -> Result<f64, PollError> {
+    stream.allow(BYTES_MAX);
+    let mut connection = Connection { stream, node, auth, asks: size.is_none() };
+    match size {
+        Some(size) => measure(&mut connection, size),
+        None => connection.moved(&["TYPE", "key"]).map(|moved| moved.map_or(0.0, |(node, _)| f64::from(node.port))),
+    }
+}
+
 /// Finds the lag of a group, whose fields are pairs of a name and a value.
 fn lag(groups: &[Reply], name: &str) -> Lag {
     let field = |group: &Reply, name: &str| match group {
@@ -201,6 +219,13 @@ fn size_command(kind: &str) -> Option<&'static str> {
     }
 }
 
+/// Returns whether this may be a type of keys that has no size here: one of Redis itself, or of a module, whose types have names
+/// of nine characters.
+fn is_type(kind: &str) -> bool {
+    let is_of_module = kind.len() == 9 && kind.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    matches!(kind, "string" | "stream") || is_of_module
+}
+
 /// How to connect.
 struct Access<'a> {
     poll: &'a Poll<'a>,
@@ -220,7 +245,7 @@ impl Access<'_> {
             stream = poll.transport.secure(stream, tls)?;
         }
         stream.allow(BYTES_MAX);
-        let mut connection = Connection { stream, node, poll, asks: false };
+        let mut connection = Connection { stream, node, auth: &poll.auth, asks: false };
         if let Some((user, password)) = login {
             let words: Vec<&str> = ["AUTH"].into_iter().chain(*user).chain([*password]).collect();
             match connection.run(&words)? {
@@ -245,7 +270,7 @@ impl Access<'_> {
 struct Connection<'a> {
     stream: Stream<'a>,
     node: &'a Node,
-    poll: &'a Poll<'a>,
+    auth: &'a Auth<'a>,
     /// Whether the node of a cluster is only about to get the key, and answers who says that he knows.
     asks: bool,
 }
@@ -274,7 +299,7 @@ impl Connection<'_> {
     fn run(&mut self, words: &[&str]) -> Result<Reply, PollError> {
         // A text with a line break could be a command to a server that is no Redis.
         if words.iter().any(|word| word.chars().any(char::is_control)) {
-            return Err(self.poll.auth.fault("a parameter holds a line break or control character"));
+            return Err(self.auth.fault("a parameter holds a line break or control character"));
         }
         if self.asks {
             self.stream.write(&encode(&["ASKING"]))?;
@@ -395,6 +420,7 @@ mod tests {
         ] {
             assert_eq!(parse(line.as_bytes()), expected, "{line}");
         }
+        assert_eq!((is_type("stream"), is_type("ReJSON-RL"), is_type("220 mail ready")), (true, true, false));
         assert_eq!((code("WRONGPASS invalid pair"), code("root:x:0:0")), ("WRONGPASS", "an error"));
     }
 

@@ -30,7 +30,7 @@ struct Series {
 }
 
 /// Returns the newest value of the only series, which counts as 0 if there is none.
-fn newest(body: &[u8]) -> Result<f64, &'static str> {
+pub(super) fn newest(body: &[u8]) -> Result<f64, &'static str> {
     let series: Vec<Series> =
         serde_json::from_slice(body).map_err(|_| "answered something that is not Graphite's JSON")?;
     match &series[..] {
@@ -89,7 +89,7 @@ pub(super) fn influxdb(poll: &Poll<'_>, source: &InfluxSource) -> Result<f64, Po
 }
 
 /// Returns `_value` of the first record of annotated CSV.
-fn first_of_csv(body: &[u8]) -> Result<f64, &'static str> {
+pub(super) fn first_of_csv(body: &[u8]) -> Result<f64, &'static str> {
     const STRANGE: &str = "answered something that is not InfluxDB's CSV";
     let text = std::str::from_utf8(body).map_err(|_| STRANGE)?;
     let mut records = Records(text).filter(|record| record.iter().any(|field| !field.is_empty()));
@@ -139,7 +139,7 @@ impl Iterator for Records<'_> {
 }
 
 /// Returns this column of the last row.
-fn last_of_rows(body: &[u8], column: &str) -> Result<f64, &'static str> {
+pub(super) fn last_of_rows(body: &[u8], column: &str) -> Result<f64, &'static str> {
     let rows: Vec<Map<String, Value>> =
         serde_json::from_slice(body).map_err(|_| "answered something that is not InfluxDB's JSON")?;
     // As in KEDA, no row at all is 0.

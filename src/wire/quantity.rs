@@ -94,11 +94,12 @@ impl Scale {
             return Some(0);
         }
         let decimals = i32::try_from(decimals).ok()?;
-        let (exponent, factor) = match self {
-            Self::Ten(power) => (power.saturating_add(places).saturating_sub(decimals), 1),
-            Self::Binary(power) => (places.saturating_sub(decimals), 1024_i128.pow(*power)),
+        let (power, lifted) = match self {
+            Self::Ten(power) => (*power, None),
+            Self::Binary(power) => (0, Some(times(digits, 1024_u64.pow(*power)))),
         };
-        // 1024^6 × 10^19 already exceeds the limit, so more digits need no exact result.
+        let digits = lifted.as_deref().unwrap_or(digits);
+        let exponent = power.saturating_add(places).saturating_sub(decimals);
         let magnitude = i64::from(exponent) + i64::try_from(digits.len()).ok()?;
         let max = MILLI_MAX.checked_mul(10_i128.checked_pow(u32::try_from(places - 3).ok()?)?)?;
         if magnitude > i64::from(25 + places) {
@@ -108,13 +109,12 @@ impl Scale {
         if magnitude < -25 {
             return Some(1);
         }
-        // Digits that do not fit beside the factor into 38 decimal digits only matter for rounding up.
-        let fitting = if factor == 1 { 37 } else { 19 };
-        let kept = &digits[..digits.len().min(fitting)];
+        // Digits that do not fit into 37 decimal digits only matter for rounding up.
+        let kept = &digits[..digits.len().min(37)];
         let dropped = digits.len() - kept.len();
         let exponent = exponent.saturating_add(i32::try_from(dropped).ok()?);
         let rest = digits[kept.len()..].bytes().any(|b| b != b'0');
-        let value = kept.parse::<i128>().ok()?.checked_mul(factor)?;
+        let value = kept.parse::<i128>().ok()?;
         let units = if exponent >= 0 {
             let lifted = 10_i128.checked_pow(exponent.unsigned_abs()).and_then(|power| value.checked_mul(power));
             lifted.and_then(|units| units.checked_add(i128::from(rest)))
@@ -126,6 +126,22 @@ impl Scale {
         };
         Some(units.unwrap_or(max).min(max))
     }
+}
+
+/// Multiplies a number of any length, so that none of its digits is lost. `factor` is at most 1024^6, so that a carry fits.
+fn times(digits: &str, factor: u64) -> String {
+    let mut reversed = Vec::with_capacity(digits.len() + 19);
+    let mut carry = 0;
+    for digit in digits.bytes().rev() {
+        carry += u64::from(digit - b'0') * factor;
+        reversed.push(carry % 10);
+        carry /= 10;
+    }
+    while carry > 0 {
+        reversed.push(carry % 10);
+        carry /= 10;
+    }
+    reversed.into_iter().rev().filter_map(|digit| char::from_digit(u32::try_from(digit).ok()?, 10)).collect()
 }
 
 #[cfg(test)]
@@ -189,6 +205,8 @@ mod tests {
             (&["1500", "1.5k", "1500000m"], "1500"),
             (&["1Ki", "1024"], "1024"),
             (&["-0.5", "-500m"], "-500m"),
+            // Regression: of a binary suffix only 19 digits counted.
+            (&["4000029.280008203907400065Gi"], "4294998735169415598495673n"),
         ] {
             for text in texts {
                 assert_eq!(canonical(text).as_deref(), Some(expected), "{text}");

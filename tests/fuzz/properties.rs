@@ -2,27 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use hpalite::check::{self, Check};
 use hpalite::formats::exposition::Selector as SampleSelector;
+use hpalite::formats::json::Raw;
+use hpalite::formats::json_path::JsonPath;
 use hpalite::formats::kafka;
 use hpalite::formats::path::Path;
+use hpalite::formats::pattern::Pattern;
 use hpalite::formats::url::Url;
 use hpalite::formats::xml;
 use hpalite::http::front_proxy::FrontProxyTrust;
 use hpalite::http::gate::head::{self, Parsed};
 use hpalite::http::gate::limits::{BODY_MAX, HEAD_MAX, HEADERS_MAX};
+use hpalite::http::negotiate::{self, Form};
 use hpalite::http::reviews::{AccessVerdict, TokenVerdict, read_access_review, read_token_review};
-use hpalite::http::{der, tls, uri};
+use hpalite::http::{Identity, Peer, Request, der, tls, uri};
 use hpalite::kube::config::ClusterConfig;
 use hpalite::kube::error::Status;
+use hpalite::kube::tunnel::{self, Sent};
 use hpalite::kube::watch::{HasMeta, Line, Lines, ObjectRef, decode_line};
 use hpalite::metrics_api::answer;
 use hpalite::prometheus;
-use hpalite::scaling::event::{Answer, WatchEvent};
+use hpalite::prometheus::vector::Sample;
+use hpalite::queues::received::{self, Asked};
+use hpalite::scaling::cron::Expression;
+use hpalite::scaling::event::{Answer, Group, Missing, Split, WatchEvent};
 use hpalite::scaling::formula::{Error, Formula};
 use hpalite::scaling::model::{ApiGroup, AuthenticationKind, BodyFormat, Source, UnixMillis};
 use hpalite::wire;
+use hpalite::wire::adapter;
 use hpalite::wire::labels::{Selector, Test};
 
 /// An accepted head is within the limits, contains nothing that could be read as a second one, means the same when
@@ -412,4 +422,350 @@ pub(crate) fn manifest(bytes: &[u8]) {
             finding.line.unwrap()
         );
     }
+}
+
+/// An error is short and fits on a line.
+fn is_readable(message: &str, most: usize) {
+    assert!(!message.is_empty() && message.len() <= most, "{} bytes: {message}", message.len());
+    assert!(!message.contains(|c: char| c.is_control()), "{message:?}");
+}
+
+/// What a server sends is a finite number, or an explanation that quotes nothing of it but codes, however it arrives; the
+/// first byte says of whom it is. By SCRAM, only who knows the password is taken for the server.
+pub(crate) fn queues(bytes: &[u8]) {
+    let Some((first, bytes)) = bytes.split_first() else { return };
+    let Some(asked) = Asked::ALL.get(usize::from(*first) % (Asked::ALL.len() + 1)) else { return scram(bytes) };
+    let whole = received::read(*asked, bytes, usize::MAX);
+    for piece in [1, 7] {
+        assert_eq!(received::read(*asked, bytes, piece), whole, "{asked:?}");
+    }
+    match whole {
+        Ok(number) => {
+            assert!(number.is_finite());
+            match asked {
+                Asked::RedisMoved => assert!((0.0..=65_535.0).contains(&number)),
+                Asked::Amqp | Asked::ServiceBus => assert!((0.0..=f64::from(u32::MAX)).contains(&number)),
+                _ => {}
+            }
+        }
+        Err(error) => {
+            is_readable(&error.message, 300);
+            assert!(!error.message.contains(SECRET), "{}", error.message);
+        }
+    }
+}
+
+/// A word that corpora have where a server may send what it should not show.
+const SECRET: &str = "s3cret";
+
+fn scram(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (first, last) = text.split_once('\n').unwrap_or((text, ""));
+    // More iterations only take longer.
+    let iterations = first.split(',').find_map(|part| part.strip_prefix("i=")?.parse::<u32>().ok());
+    if iterations.is_some_and(|iterations| (5_000..=100_000).contains(&iterations)) {
+        return;
+    }
+    match received::scram(first, last) {
+        Ok((answer, problem)) => {
+            let nonce = answer.strip_prefix("c=biws,r=").and_then(|rest| rest.split(',').next()).unwrap();
+            assert!(nonce.starts_with(received::NONCE) && nonce.len() > received::NONCE.len());
+            assert!(answer.len() < first.len() + 100 && iterations.is_some());
+            // No signature but the one belongs to a first message.
+            assert!(problem.is_some() || received::scram(first, "v=").is_ok_and(|(_, problem)| problem.is_some()));
+            assert!(
+                problem.is_some() || received::scram(&format!("{first},x=y"), last).is_ok_and(|(_, p)| p.is_some())
+            );
+        }
+        Err(error) => is_readable(error, 100),
+    }
+}
+
+/// Lists of Prometheus hold no more than their bytes. A list of one series is what the answer to a single query is, and what
+/// is split among members is what the whole list has for each.
+pub(crate) fn prometheus_lists(bytes: &[u8]) {
+    const SERVER: &str = "http://prometheus:9090";
+    for status in [200, 400, 503] {
+        if let Err(error) = prometheus::range::parse(SERVER, status, bytes) {
+            is_readable(&error.message, 500);
+        }
+        match prometheus::vector::parse_names(SERVER, status, bytes) {
+            Ok(names) => {
+                assert!(status == 200 && names.iter().map(|name| name.len() + 2).sum::<usize>() <= bytes.len());
+            }
+            Err(error) => is_readable(&error.message, 500),
+        }
+        match prometheus::vector::parse(SERVER, status, bytes) {
+            Ok(_) => assert_eq!(status, 200),
+            Err(error) => is_readable(&error.message, 500),
+        }
+    }
+    if let Ok(points) = prometheus::range::parse(SERVER, 200, bytes) {
+        assert!(points.iter().all(|(_, value)| value.is_finite()));
+        assert!(points.len() * r#"[1,"2"]"#.len() <= bytes.len());
+    }
+    let vector = prometheus::vector::parse(SERVER, 200, bytes);
+    if let Ok(samples) = &vector {
+        let of =
+            |sample: &Sample| sample.labels.iter().map(|(name, value)| name.len() + value.len() + 5).sum::<usize>();
+        assert!(samples.iter().map(|sample| of(sample) + 8).sum::<usize>() <= bytes.len());
+        if let [sample] = &samples[..]
+            && sample.value.is_finite()
+        {
+            assert_eq!(prometheus::answer::parse(SERVER, 200, bytes, false), Answer::Value(sample.value));
+        }
+    }
+    let members = [(1, "a"), (2, "b"), (3, "c")].map(|(id, value)| (id, value.to_owned())).to_vec();
+    let group = Group { family: 0, query: String::new(), label: "service".to_owned(), members };
+    for status in [200, 422, 429, 503] {
+        let (answer, split) = prometheus::split::split(SERVER, status, bytes, false, &group);
+        match split {
+            None => assert!(status >= 429 && matches!(answer, Answer::Failed(_))),
+            Some(Split::Singly) => assert!(status < 429),
+            Some(Split::Each(each)) => {
+                assert!(status == 200 && each.iter().map(|(id, _)| *id).eq(1..=3));
+                // A list with one value that is no number is refused, of which the others keep their own.
+                let Ok(samples) = &vector else {
+                    assert!(each.iter().any(|(_, answer)| matches!(answer, Answer::Failed(_))));
+                    continue;
+                };
+                for ((_, answer), (_, value)) in each.iter().zip(&group.members) {
+                    let sample = samples.iter().find(|sample| sample.labels.get("service") == Some(value));
+                    match (answer, sample) {
+                        (Answer::Value(value), Some(sample)) => assert!((value - sample.value).abs() <= 0.0),
+                        (Answer::Missing(Missing::Empty), sample) => assert_eq!(sample, None),
+                        (Answer::Missing(_) | Answer::Failed(_), Some(sample)) => assert!(!sample.value.is_finite()),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a person or a client writes in a language of its own; the first byte says in which.
+pub(crate) fn text(bytes: &[u8]) {
+    let Some((first, bytes)) = bytes.split_first() else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match first % 6 {
+        0 => json_path(text),
+        1 => rules(text),
+        2 => cron(text),
+        3 => accept(text),
+        4 => pattern(text),
+        _ => duration(text),
+    }
+}
+
+/// The first line is a path, the rest is JSON. No two values that a path leads to share a byte.
+fn json_path(text: &str) {
+    let (path, body) = text.split_once('\n').unwrap_or((text, "[]"));
+    let parsed = match JsonPath::parse(path) {
+        Ok(parsed) => parsed,
+        Err(error) => return is_readable(&error, 200),
+    };
+    assert_eq!(JsonPath::parse(&format!(" {path} ")).as_ref().ok(), Some(&parsed).filter(|_| path.len() + 2 <= 1_024));
+    let Some(root) = Raw::parse(body.as_bytes()) else { return };
+    if let Ok(found) = parsed.find(root) {
+        assert!(found.len() <= 10_000 && found.iter().map(|value| value.len()).sum::<usize>() <= body.len());
+        for value in found {
+            let _ = value.kind();
+        }
+    }
+}
+
+/// A mistake quotes up to three times 80 characters, of which each control character takes some bytes.
+const PROBLEM_MAX: usize = 3_000;
+
+/// Rules of prometheus-adapter: each mistake names its field, and a rule without any gives queries.
+fn rules(text: &str) {
+    let reading = match adapter::parse(text) {
+        Ok(reading) => reading,
+        Err(error) => return assert!(!error.is_empty() && error.len() < 2_000, "{error}"),
+    };
+    for problem in &reading.problems {
+        is_readable(&problem.message, PROBLEM_MAX);
+    }
+    let pods = adapter::Named { group: "", plural: "pods", singular: "pod" };
+    for (rule, is_external) in reading
+        .rules
+        .custom
+        .iter()
+        .map(|rule| (rule, false))
+        .chain(reading.rules.external.iter().map(|rule| (rule, true)))
+    {
+        assert!(!rule.place.is_empty() && !rule.series.as_str().is_empty());
+        assert!(rule.series.with_label("pod").ends_with("pod!=\"\"}"));
+        assert!(rule.metric("http_requests_total").is_none_or(|name| !name.is_empty()));
+        assert!(is_external || rule.has_template() || !rule.overrides().is_empty());
+        match rule.objects_query("http_requests_total", pods, "shop", &["a", "b"], &[]) {
+            Ok((query, label)) => assert!(!query.trim().is_empty() && rule.label_of(pods) == Some(label)),
+            Err(error) => assert!(error.contains(&rule.place), "{error}"),
+        }
+        if let Err(error) = rule.external_query("http_requests_total", "shop", &[]) {
+            assert!(error.contains(&rule.place), "{error}");
+        }
+    }
+}
+
+/// The lines are a time in seconds since 1970, when to start, when to end, and a time zone. A window changes at the time
+/// that it says, and not before; without a time zone's changes, minutes that are counted one by one say the same.
+fn cron(text: &str) {
+    let mut lines = text.split('\n');
+    let seconds = lines.next().and_then(|line| line.parse::<u32>().ok()).unwrap_or(1_767_225_600);
+    let now = UnixMillis(i64::from(seconds) * 1_000);
+    let [start, end, zone] = std::array::from_fn(|_| lines.next().unwrap_or("0 8 * * *"));
+    let object = serde_json::json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+        "metadata": {"name": "a", "namespace": "b", "uid": "u", "resourceVersion": "1", "generation": 1},
+        "spec": {"scaleTargetRef": {"name": "a"}, "triggers": [{"type": "cron", "metadata":
+            {"timezone": zone, "start": start, "end": end, "desiredReplicas": "4"}}]},
+    });
+    let object = object.to_string();
+    let object =
+        wire::scaled_object::from_slice(ApiGroup::KedaSh, object.as_bytes(), &wire::Servers::default()).unwrap();
+    let definition = match object.definition {
+        Ok(definition) => definition,
+        Err(invalid) => {
+            for problem in &invalid.problems {
+                is_readable(&problem.message, PROBLEM_MAX);
+            }
+            return;
+        }
+    };
+    let Source::Cron(window) = &definition.triggers[0].source else { panic!("{:?}", definition.triggers[0].source) };
+    let state = window.at(now);
+    assert!((window.value(now) - if state.is_open { 4.0 } else { 0.0 }).abs() <= 0.0);
+    if let Some(until) = state.until {
+        assert!(until > now);
+        for between in [until.0 - 1, now.0.midpoint(until.0)] {
+            assert_eq!(window.at(UnixMillis(between)), state, "{between}");
+        }
+    }
+    let is_utc = |zone: &str| matches!(zone, "Etc/UTC" | "UTC");
+    if is_utc(&window.start.zone.name) && is_utc(&window.end.zone.name) {
+        let next = |expression: &Expression| {
+            let first = i64::from(seconds) / 60 + 1;
+            (first..first + 3 * 1_440).find(|minute| comes(expression, *minute))
+        };
+        let (start, end) = (next(&window.start.expression), next(&window.end.expression));
+        if let Some(minute) = [start, end].into_iter().flatten().min() {
+            assert_eq!(state.until, Some(UnixMillis(minute * 60_000)));
+        }
+        if let (Some(start), Some(end)) = (start, end) {
+            assert_eq!(state.is_open, end <= start);
+        }
+    }
+}
+
+/// Returns whether an expression is met at a minute since 1970, in UTC. The days are counted as by Howard Hinnant.
+fn comes(expression: &Expression, minute: i64) -> bool {
+    let day = minute / 1_440;
+    let shifted = day + 719_468;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let has = |set: u64, value: i64| set >> value & 1 == 1;
+    let (in_month, in_week) =
+        (has(expression.days_of_month, day_of_month), has(expression.days_of_week, (day + 4) % 7));
+    let is_day = if expression.is_either_day { in_month || in_week } else { in_month && in_week };
+    let time = minute % 1_440;
+    is_day && has(expression.months, month) && has(expression.hours, time / 60) && has(expression.minutes, time % 60)
+}
+
+/// A header means the same in one line and in several, and who accepts anything gets something.
+fn accept(text: &str) {
+    let request = |values: &[&str]| Request {
+        method: "GET".to_owned(),
+        path: "/".to_owned(),
+        query: None,
+        headers: values.iter().map(|value| ("Accept".to_owned(), (*value).to_owned())).collect(),
+        peer: Peer { address: ([127, 0, 0, 1], 1).into(), identity: Identity::None },
+    };
+    for is_aggregated in [false, true] {
+        let form = negotiate::choose(&request(&[text]), is_aggregated);
+        let lines: Vec<&str> = text.split(',').collect();
+        assert_eq!(negotiate::choose(&request(&lines), is_aggregated), form);
+        assert!(form != Some(Form::AggregatedDiscovery) || is_aggregated && text.contains("APIGroupDiscoveryList"));
+        let anything = format!("{text},*/*");
+        let with_anything = negotiate::choose(&request(&[&anything]), is_aggregated);
+        assert!(with_anything.is_some());
+    }
+}
+
+/// The lines are an expression, a template, and a text. What is expanded has nothing but what is in both.
+fn pattern(text: &str) {
+    let mut lines = text.split('\n');
+    let [pattern, template, text] = std::array::from_fn(|_| lines.next().unwrap_or_default());
+    let parsed = match Pattern::parse(pattern) {
+        Ok(parsed) => parsed,
+        Err(error) => return is_readable(&error, 200),
+    };
+    let found = parsed.expand(template, text);
+    assert_eq!(found.is_some(), parsed.matches(text));
+    if let Some(found) = found {
+        assert!(found.len() <= template.len() * (text.len() + 1));
+        assert!(template.contains('$') || found == template);
+    }
+    assert!(parsed.missing_group(template).is_none_or(|name| template.contains(name)));
+    assert_eq!(parsed.missing_group("$0${0}$$9"), None);
+}
+
+/// A duration means the same in nanoseconds, with its sign turned, and with nothing added.
+fn duration(text: &str) {
+    let Some(nanos) = wire::time::parse_go_duration(text) else { return };
+    assert_eq!(wire::time::parse_go_duration(&format!("{nanos}ns")), Some(nanos));
+    if let Some(unsigned) = text.strip_prefix('-').filter(|_| nanos != i64::MIN) {
+        assert_eq!(wire::time::parse_go_duration(unsigned), Some(-nanos));
+    }
+    if text.ends_with(|c: char| c.is_alphabetic()) {
+        assert_eq!(wire::time::parse_go_duration(&format!("{text}0s")), Some(nanos));
+    }
+    if let Ok(nanos) = u64::try_from(nanos) {
+        assert_eq!(wire::time::parse_age(text), Some(Duration::from_nanos(nanos)));
+    }
+}
+
+/// What a server sends after an upgrade does not depend on how it arrives, and holds no more than its bytes; messages that are
+/// written again are read again.
+pub(crate) fn tunnel(bytes: &[u8]) {
+    let read = |piece| tunnel::read(bytes, piece).map_err(|error| error.to_string());
+    let whole = read(usize::MAX);
+    for piece in [1, 5] {
+        match (read(piece), &whole) {
+            (Ok(found), whole) => assert_eq!(Ok(&found), whole.as_ref()),
+            (Err(_), whole) => assert!(whole.is_err()),
+        }
+    }
+    let Ok((status, messages, is_wrong)) = whole else { return };
+    let size = |message: &Sent| match message {
+        Sent::Data(content) | Sent::Ping(content) => content.len() + 2,
+        // Bytes that are no text become characters of three.
+        Sent::Close(reason) => reason.len() / 3 + 2,
+        Sent::Pong => 2,
+    };
+    assert!(messages.iter().map(size).sum::<usize>() <= bytes.len() && status < 1_000);
+    assert!(!is_wrong || !matches!(messages.last(), Some(Sent::Close(_))));
+    let mut again = b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec();
+    for message in &messages {
+        let (opcode, content) = match message {
+            Sent::Data(content) => (0x82, content.clone()),
+            Sent::Ping(content) => (0x89, content.clone()),
+            Sent::Pong => (0x8A, Vec::new()),
+            // Characters in place of what was no text may be too many for a frame.
+            Sent::Close(reason) if reason.len() > 123 => return,
+            Sent::Close(reason) if reason.is_empty() => (0x88, Vec::new()),
+            Sent::Close(reason) => (0x88, [b"\x03\xE8", reason.as_bytes()].concat()),
+        };
+        again.push(opcode);
+        match u8::try_from(content.len()) {
+            Ok(length @ ..=125) => again.push(length),
+            _ => again.extend([&[127][..], &(content.len() as u64).to_be_bytes()].concat()),
+        }
+        again.extend(content);
+    }
+    assert_eq!(tunnel::read(&again, usize::MAX).map_err(|error| error.to_string()), Ok((101, messages, false)));
 }

@@ -220,7 +220,7 @@ fn api_answers() {
 /// The inputs that fuzzing begins with, and those that once failed.
 #[test]
 fn corpora() {
-    let targets: [(&str, Property); 15] = [
+    let targets: [(&str, Property); 19] = [
         ("api_answer", properties::api_answer),
         ("certificate", properties::certificate),
         ("config_map", properties::config_map),
@@ -232,8 +232,12 @@ fn corpora() {
         ("metrics_api", properties::metrics_api),
         ("object", properties::object),
         ("prometheus_answer", properties::prometheus_answer),
+        ("prometheus_lists", properties::prometheus_lists),
+        ("queues", properties::queues),
         ("scalar", properties::scalar),
         ("selector", properties::selector),
+        ("text", properties::text),
+        ("tunnel", properties::tunnel),
         ("uri", properties::uri),
         ("watch_lines", properties::watch_lines),
     ];
@@ -248,7 +252,9 @@ fn corpora() {
     assert_eq!(names(&folder.join("fuzz_targets")), files);
     for (name, property) in targets {
         let corpus = folder.join("corpus").join(name);
-        for file in names(&corpus) {
+        let inputs = names(&corpus);
+        assert!(!inputs.is_empty(), "{name} has no corpus, which fuzzing would begin with");
+        for file in inputs {
             let input = std::fs::read(corpus.join(&file)).unwrap();
             let held = std::panic::catch_unwind(|| property(&input));
             assert!(held.is_ok(), "{name}/{file}");
@@ -331,4 +337,48 @@ fn manifests() {
         "{}",
     ];
     run(&corpus("manifest"), &words, 1_000, properties::manifest);
+}
+
+#[test]
+fn lists_of_prometheus() {
+    let words =
+        ["\"", "{", "}", "[", "]", ",", "null", "\"+Inf\"", "1e999", "[1,\"3\"]", "\"service\"", "\"a\"", "\"matrix\""];
+    run(&corpus("prometheus_lists"), &words, 10_000, properties::prometheus_lists);
+}
+
+#[test]
+fn queues() {
+    let words = [
+        "\r\n",
+        "$-1",
+        "*2\r\n",
+        "$3\r\n",
+        ":5",
+        "-ERR ",
+        "-MOVED 1 ",
+        "\0",
+        "\0\0\0\x04",
+        "R",
+        "Z",
+        "D",
+        ",",
+        "\"",
+        "=",
+    ];
+    run(&corpus("queues"), &words, 10_000, properties::queues);
+}
+
+#[test]
+fn texts() {
+    let words = [
+        "\n", "$", "[", "]", "'", "*", "..", "-1", "<<", ">>", "- ", ": ", "/", ",", "mon", "59", ";q=0", "(", ")",
+        "{1}", "h", "s", "0.5", "\u{5}",
+    ];
+    run(&corpus("text"), &words, 5_000, properties::text);
+}
+
+#[test]
+fn tunnels() {
+    let words = ["\r\n", "\r\n\r\n", ": ", "HTTP/1.1 101 x\r\n", "\0", "\x02", "\x7e\0\x03", "\x7f", " "];
+    run(&corpus("tunnel"), &words, 10_000, properties::tunnel);
 }

@@ -4,6 +4,7 @@ mod bad;
 mod check;
 mod compat;
 mod long;
+mod quantity;
 mod secrets;
 
 use hpalite::check::{Check, CheckReport};
