@@ -112,8 +112,8 @@ fn check_bounds(rig: &Rig, owner: &ObjectKey, hpa: &ObservedHpa, wanted: u32) {
     assert!(wanted == 0 || bounds.contains(&wanted), "{owner}: the HPA wants {wanted}, not within {bounds:?}");
 }
 
-/// While an object is paused, its HPA moves nothing, or nothing in the direction that is paused. Into its bounds it moves
-/// a count by itself, whatever its behavior.
+/// While an object is paused, its HPA moves nothing, or nothing in the direction that is paused. Into its bounds an HPA
+/// moves a count whatever its behavior.
 fn check_pause(rig: &Rig, owner: &ObjectKey, hpa: &ObservedHpa, (current, wanted): (u32, u32)) {
     if let Some(object) = rig.world.objects.get(owner).filter(|object| object.verdict == Verdict::Paused) {
         let is_shown = rig.world.facts.hpas.values().any(|known| known.uid == hpa.uid);

@@ -174,8 +174,8 @@ pub(super) fn check_reasons(rig: &mut Rig, commands: &[Command]) {
     }
 }
 
-/// Nothing is deactivated unless each trigger has a number, or none under a policy that reads one, and none is above its
-/// activation threshold. Nothing is active unless one is, or something else explains it.
+/// Nothing is deactivated unless each trigger has a number, or a policy that reads one, and none is above its activation
+/// threshold. Nothing is active unless one is, or something else explains it.
 fn check_reason(rig: &Rig, key: &ObjectKey, decision: &Decision) {
     let object = rig.world.objects.get(key);
     let Some((object, definition)) = object.and_then(|object| Some((object, object.polled_definition.as_deref()?)))
