@@ -275,7 +275,7 @@ impl World {
             WatchEvent::ListStart { scope } => self.facts.lists.hpas.start(scope),
             WatchEvent::Listed(hpa) => {
                 // A list is newer than any deletion that was noted before.
-                self.facts.gone_hpas.retain(|uid| *uid != hpa.uid);
+                self.facts.gone_hpas.retain(|(uid, _)| *uid != hpa.uid);
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
                 self.hpa_seen(*hpa, now);
             }
@@ -299,7 +299,7 @@ impl World {
     pub(super) fn hpa_seen(&mut self, hpa: ObservedHpa, now: UnixMillis) {
         let id = hpa.id();
         let target = TargetId::of(&hpa.namespace, &hpa.target);
-        if self.facts.gone_hpas.contains(&hpa.uid) {
+        if self.facts.gone_hpas.iter().any(|(uid, _)| *uid == hpa.uid) {
             return;
         }
         // This version is older than the one that a write has returned.
@@ -375,8 +375,8 @@ impl World {
             self.unindex_hpa(&hpa);
             gone = hpa.uid;
         }
-        if !gone.is_empty() && !self.facts.gone_hpas.contains(&gone) {
-            self.facts.gone_hpas.push_back(gone);
+        if !gone.is_empty() && self.facts.gone_hpas.iter().all(|(uid, _)| *uid != gone) {
+            self.facts.gone_hpas.push_back((gone, self.outbox.next_write));
             if self.facts.gone_hpas.len() > GONE_HPAS_MAX {
                 self.facts.gone_hpas.pop_front();
             }

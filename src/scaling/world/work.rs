@@ -163,8 +163,9 @@ pub(super) struct Facts {
     pub(super) hpas_by_target: Index<TargetId, String>,
     /// Uid of the controller to the names of its HPAs.
     pub(super) hpas_by_owner: Index<String, String>,
-    /// Uids of HPAs that were deleted lately, so that late answers and events about them are ignored.
-    pub(super) gone_hpas: VecDeque<String>,
+    /// Uids of HPAs that were deleted lately, so that late answers and events about them are ignored, with the number of the
+    /// next write at that time.
+    pub(super) gone_hpas: VecDeque<(String, u64)>,
     /// Workloads of the watched kinds.
     pub(super) workloads: HashMap<TargetId, (Arc<Gvkr>, Arc<Workload>)>,
     pub(super) authentications: BTreeMap<AuthenticationKey, Authentication>,

@@ -46,6 +46,11 @@ impl World {
             return;
         };
         self.outbox.dirty.insert(key.clone());
+        if let Ok(WriteOk::HpaExists(hpa)) = &done.result {
+            // Whoever creates it after its deletion was reported and finds it there knows better: the report came from a
+            // list that was read before the HPA was made.
+            self.facts.gone_hpas.retain(|(uid, next_write)| *uid != hpa.uid || done.id < *next_write);
+        }
         match done.result {
             Ok(ok) => {
                 if let Some(slot) = object.slots.by_id(done.id) {

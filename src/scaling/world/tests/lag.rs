@@ -168,3 +168,17 @@ fn what_a_list_shows_and_nobody_can_read_stays_as_it_was() {
     assert_eq!((rig.kinds(), rig.reasons()), (vec![], vec![]));
     assert!(rig.views.contains_key(&key("shop")));
 }
+
+/// Regression: it counted as gone for good, and was created again every few seconds for ever.
+#[test]
+fn an_hpa_that_was_made_after_a_list_was_read_is_found_again() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    assert!(rig.has_hpa("keda-hpa-shop"));
+    rig.step_list(Event::Hpa, []);
+    rig.seconds(30);
+    rig.clear();
+    rig.seconds(60);
+    assert_eq!(rig.kinds(), [""; 0]);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+}

@@ -15,14 +15,8 @@ use crate::scaling::model::{
     ApiGroup, Gvkr, ObjectKey, OnMissing, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
 };
 use crate::scaling::view::ObjectView;
-use crate::scaling::world::{Settings, World, watched_workloads};
+use crate::scaling::world::{Settings, World};
 use crate::store::{Options, Store};
-
-/// A target that a read has found and the next one not, and whose watch comes only then, counts as unreadable for ever.
-const READS_BEHIND_A_WATCH_FAIL: bool = false;
-
-/// An HPA that was made after a list was read, and whose answer came before its start, counts as gone for good.
-const A_LIST_MAY_BE_OLDER_THAN_ITS_START: bool = false;
 
 /// Something under way.
 enum Item {
@@ -319,8 +313,8 @@ impl Rig {
     /// The same, but other events come in the middle of it.
     pub(super) fn list_in_halves(&mut self, kind: usize, pause_ms: i64) {
         let mut first = self.begin_list(kind);
-        let least = usize::from(!A_LIST_MAY_BE_OLDER_THAN_ITS_START);
-        let rest = first.split_off(self.network.random.usize(least..first.len()));
+        // Its start, too, may come long after it was read.
+        let rest = first.split_off(self.network.random.usize(0..first.len()));
         for event in first {
             self.step(event);
         }
@@ -471,8 +465,7 @@ impl Rig {
                 && found.name == target.name
                 && *found.namespace == *object.namespace
         });
-        let is_watched = found.is_some_and(|((gvkr, ..), _)| watched_workloads().contains(gvkr));
-        if self.network.fails() && (!is_watched || READS_BEHIND_A_WATCH_FAIL) {
+        if self.network.fails() {
             return Err(fault(TargetErrorKind::Other, "timeout"));
         }
         match found {

@@ -379,8 +379,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
                 new.hpa_name = if rename { format!("mine-{name}") } else { format!("keda-hpa-{name}") };
                 new.selector.1 = name.to_owned();
                 object.definition = Ok(Arc::new(new));
-                let is_left = !A_PAUSE_READS_ITS_TARGET && object.pause.replicas.is_some();
-                if let Some(target) = retarget.filter(|target| !is_left || *target != ROLLOUT) {
+                if let Some(target) = retarget {
                     object.target = target_ref(target);
                 }
             });
@@ -409,9 +408,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
                     rig.cluster.put_namespace("default", of_namespace.unwrap_or_default());
                 }
                 0 => pause.paused = !pause.paused,
-                1 if A_PAUSE_READS_ITS_TARGET || rig.cluster.objects[&id].target.name != ROLLOUT => {
-                    pause.replicas = Some(Ok(random.u32(0..6)));
-                }
+                1 => pause.replicas = Some(Ok(random.u32(0..6))),
                 2 => pause.scale_in = !pause.scale_in,
                 3 => pause.scale_out = !pause.scale_out,
                 _ => *pause = Pause::default(),
@@ -628,12 +625,6 @@ fn take_over(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     format!("another instance takes over after {wait}")
 }
 
-/// A pause at a count is not carried out if nothing watches the target and the last read of it has failed.
-const A_PAUSE_READS_ITS_TARGET: bool = false;
-
-/// Nobody else looks again at the target of an HPA whose owner was a shadow until now.
-const THE_END_OF_A_SHADOW_IS_SEEN: bool = false;
-
 /// While the owner of a contested target is paused, nothing records that it is the owner.
 fn resume_rivals(rig: &mut Rig) {
     rig.cluster.put_namespace("default", Pause::default());
@@ -658,10 +649,6 @@ fn resume_rivals(rig: &mut Rig) {
                 rig.cluster.remove_hpa(&id);
             }
         }
-    }
-    if !THE_END_OF_A_SHADOW_IS_SEEN {
-        rig.run(10_000);
-        rig.list(0);
     }
 }
 
