@@ -642,8 +642,15 @@ fn resume_rivals(rig: &mut Rig) {
                 object.pause.paused = false;
                 object.pause.replicas = None;
             });
-            // Nor that an owner is one whose HPA cannot be made, since another has the name.
-            let is_taken = |hpa: &&ObservedHpa| hpa.controller.is_none() && hpa.name != FOREIGN;
+            // Nor that an owner is one whose HPA cannot be made, since another has the name: somebody's, or one that an
+            // object which names another target by now has left behind.
+            let objects = &rig.cluster.objects;
+            let is_taken = |hpa: &&ObservedHpa| match &hpa.controller {
+                None => hpa.name != FOREIGN,
+                Some(owner) => {
+                    objects.values().any(|object| object.uid == owner.uid && object.target.name != hpa.target.name)
+                }
+            };
             let taken = rig.cluster.hpas.values().filter(is_taken);
             for id in taken.map(|hpa| (hpa.namespace.clone(), hpa.name.clone())).collect::<Vec<_>>() {
                 rig.cluster.remove_hpa(&id);
