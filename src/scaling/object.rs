@@ -158,6 +158,10 @@ impl Recorded {
     }
 }
 
+fn is_active(status: &Status) -> bool {
+    status.condition(ConditionKind::Active).is_some_and(|active| active.status == ConditionStatus::True)
+}
+
 /// A change of replicas for which the API server named no author.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unattributed {
@@ -281,6 +285,7 @@ impl Object {
         };
         recorded.adopt(&spec.status);
         let last_active_at = restored_active_at.max(spec.status.last_active_at_most());
+        let was_active = is_active(&spec.status);
         Self {
             target_id: TargetId::of(&spec.key.namespace, &spec.target),
             own_pause: std::mem::take(&mut spec.pause),
@@ -307,7 +312,7 @@ impl Object {
             poll_cycle: None,
             cadence: ReadCadence::default(),
             last_active_at,
-            was_active: false,
+            was_active,
             recorded_active_at: restored_active_at,
             decision: None,
             ready_pods: None,
@@ -577,8 +582,7 @@ impl Object {
 
     /// The condition `Active` was true when it was last written, so its activity had not ended by then.
     pub(super) fn is_active_in_status(&self) -> bool {
-        let active = self.spec.status.condition(ConditionKind::Active);
-        active.is_some_and(|active| active.status == ConditionStatus::True)
+        is_active(&self.spec.status)
     }
 
     /// Keeps the order of the existing conditions and appends new kinds.

@@ -154,6 +154,7 @@ impl World {
                 // The other instance has reported what happened meanwhile.
                 object.recorded.adopt(&object.spec.status);
             }
+            object.was_active |= object.is_active_in_status();
             // The other instance may have written later activity.
             object.last_active_at = object.last_active_at.max(object.spec.status.last_active_at_most()).min(Some(now));
         }

@@ -394,7 +394,7 @@ impl Object {
         // Nobody saw the end of an activity that an earlier process wrote into the status, and of an HPA's nothing is
         // written. It may have lasted until now, and a cooldown that begins too late harms less than one that has ended too
         // early.
-        let may_have_lasted = self.is_active_in_status() || self.spec.scales_to_zero;
+        let may_have_lasted = self.was_active || self.spec.scales_to_zero;
         if self.decision.is_none() && !is_paused && may_have_lasted {
             self.last_active_at = self.last_active_at.max(Some(work.now));
         }

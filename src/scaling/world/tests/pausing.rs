@@ -328,6 +328,24 @@ fn rollout_s_replicas(rig: &Rig) -> u32 {
     rig.cluster.workloads.values().next().unwrap().replicas
 }
 
+/// Regression: the status that said so was overwritten before the first answer, and the cooldown was over.
+#[test]
+fn what_was_active_stays_so_though_the_next_process_cannot_read_its_target_at_first() {
+    let mut rig = about_a_rollout(3, 500.0);
+    rig.seconds(3_600);
+    assert_eq!(rig.condition("shop", ConditionKind::Active), "Active=True ScalerActive");
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.target_fault = Some("the api server was too slow".to_owned());
+    rig.restart(Vec::new());
+    rig.seconds(5);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=False ScaledObjectCheckFailed");
+    rig.target_fault = None;
+    rig.seconds(100);
+    assert_eq!(rollout_s_replicas(&rig), 3, "the cooldown begins with the first answer");
+    rig.seconds(300);
+    assert_eq!(rollout_s_replicas(&rig), 0);
+}
+
 /// Regression: the count of the last poll was believed, and nothing looked again while the pause lasted.
 #[test]
 fn a_paused_count_is_compared_with_a_target_that_no_watch_shows() {
