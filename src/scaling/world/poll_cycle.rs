@@ -375,7 +375,9 @@ impl Object {
         if self.definition().is_none() && !is_paused {
             return;
         }
-        if self.slots.scale.in_flight.is_some() {
+        // An edit is polled for once it was found good. What was asked before says nothing about what it names.
+        let is_before_edit = !is_paused && self.polled_generation != Some(self.spec.generation);
+        if self.slots.scale.in_flight.is_some() || is_before_edit {
             self.redecide = true;
             return;
         }

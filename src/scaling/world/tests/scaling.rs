@@ -457,3 +457,23 @@ fn a_restart_goes_on_with_the_value_that_a_trigger_holds() {
     rig.seconds(60);
     assert!(matches!(reading(&rig), Reading::Failed { .. }), "{:?}", reading(&rig));
 }
+
+/// Regression: while the edit waited for a write, the new target was decided on by the answers to the old query.
+#[test]
+fn an_edited_object_is_not_decided_on_by_what_was_asked_before() {
+    let mut rig = shop(0, 0.0, |d| d.cooldown_period = Duration::ZERO);
+    rig.seconds(65);
+    rig.cluster.put_workload(&super::creation::rollout(), workload("api", 3));
+    rig.set_answer("other", Answer::Value(500.0));
+    rig.write_ms = 60_000;
+    rig.edit(&key("shop"), |object| {
+        (object.target.api_version, object.target.kind) = ("argoproj.io/v1alpha1".to_owned(), "Rollout".to_owned());
+        object.target.name = "api".to_owned();
+        // It is put there again before anything else is done.
+        object.finalizers.clear();
+        redefine(object, |d| d.triggers[0] = testing::trigger(0, "other"));
+    });
+    rig.seconds(600);
+    assert!(scales(&rig).is_empty(), "{:?}", scales(&rig));
+    assert_eq!(rig.condition("shop", ConditionKind::Active), "Active=True ScalerActive");
+}
