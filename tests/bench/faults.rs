@@ -52,7 +52,7 @@ mod watch;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use stage::{Outcome, Stage, Tells};
+use stage::{Outcome, Stage, Tell, Tells};
 
 /// What an instance may have had at most.
 const MEMORY_MB_MAX: f64 = 128.0;
@@ -91,22 +91,69 @@ impl Fault {
     }
 }
 
+/// An error of the trigger, while it lasts and afterwards, with its end.
+macro_rules! error {
+    ($words:literal) => {
+        &[
+            Tell::Of("steady", $words),
+            Tell::Of("asleep", $words),
+            Tell::Of("steady", "s0-prometheus no longer in error"),
+            Tell::Of("asleep", "s0-prometheus no longer in error"),
+            Tell::Meanwhile("steady", "held by trigger s0-prometheus in error since"),
+            Tell::Meanwhile("asleep", "held by trigger s0-prometheus in error since"),
+        ]
+    };
+}
+
+/// What was asked at the old address has no answer.
+const MOVED: Tells = &[
+    Tell::Of("steady", "within 2s (timeout)"),
+    Tell::Of("asleep", "within 2s (timeout)"),
+    Tell::Of("steady", "s0-prometheus no longer in error"),
+    Tell::Of("asleep", "s0-prometheus no longer in error"),
+];
+const DISPLACED: Tells = &[
+    Tell::Of("steady", "the history lost"),
+    Tell::Of("steady", "was deleted, renamed or replaced while it was in use"),
+    Tell::Of("asleep", "was deleted, renamed or replaced while it was in use"),
+];
+const CORRUPT: Tells = &[
+    Tell::Of("steady", "the history lost"),
+    Tell::Of("steady", "the database was corrupt"),
+    Tell::Of("asleep", "the database was corrupt"),
+];
+const KILLED: Tells = &[
+    Tell::Of("steady", "hpalite started, after it was killed or crashed"),
+    Tell::Of("asleep", "hpalite started, after it was killed or crashed"),
+];
+const STOOD_BY: Tells =
+    &[Tell::Of("steady", "hpalite leads, after it stood by"), Tell::Of("asleep", "hpalite leads, after it stood by")];
+
 /// In the order in which they are tried; the last ones replace the daemon.
 ///
 /// A reading counts for 30 s, and a process that is 10 s late stood still: what is about either lasts longer than that.
+/// Of the API server, the HPA controller and the clocks nothing is told while hpalite has nothing to write.
 const FAULTS: &[Fault] = &[
-    fault("metric server refuses connections", server::refusing).lasting(45),
-    fault("metric server cannot be connected to", server::unreachable).lasting(45),
-    fault("metric server accepts and says nothing", server::silent).lasting(45),
+    fault("metric server refuses connections", server::refusing)
+        .lasting(45)
+        .telling(error!("connection refused (connect)")),
+    fault("metric server cannot be connected to", server::unreachable)
+        .lasting(45)
+        .telling(error!("within 2s (timeout)")),
+    fault("metric server accepts and says nothing", server::silent).lasting(45).telling(error!("within 2s (timeout)")),
     fault("metric server dies silently between polls", server::forgotten),
-    fault("metric server resets in the middle of an answer", server::cutting),
-    fault("metric server takes 5 s for each piece", server::slow),
-    fault("metric server answers 503", server::status),
-    fault("metric server answers garbage", server::garbage),
-    fault("metric server answers 1 MB", server::megabyte),
-    fault("metric server answers half a body", server::half),
-    fault("metric server answers NaN", server::nan),
-    fault("address behind the metric server's name changes", server::moved),
+    fault("metric server resets in the middle of an answer", server::cutting)
+        .telling(error!("it closed the connection without a complete answer (connect)")),
+    fault("metric server takes 5 s for each piece", server::slow).telling(error!("within 2s (timeout)")),
+    fault("metric server answers 503", server::status)
+        .telling(error!("answered status 503: Service Unavailable (status)")),
+    fault("metric server answers garbage", server::garbage)
+        .telling(error!("answered something that is not the Prometheus API's JSON (response)")),
+    fault("metric server answers 1 MB", server::megabyte).telling(error!("prometheus query returned 2 series")),
+    fault("metric server answers half a body", server::half)
+        .telling(error!("it closed the connection without a complete answer (connect)")),
+    fault("metric server answers NaN", server::nan).telling(error!("(1 poll): nan")),
+    fault("address behind the metric server's name changes", server::moved).telling(MOVED),
     fault("API server refuses connections", control_plane::refusing),
     fault("API server cannot be connected to", control_plane::unreachable),
     fault("API server: connections die silently", control_plane::silent),
@@ -119,19 +166,21 @@ const FAULTS: &[Fault] = &[
     fault("HPA controller stopped", control_plane::controller_stopped),
     fault("token revoked and replaced", control_plane::token),
     fault("CA of the API server replaced", control_plane::authority),
-    fault("process stopped", machine::stopped).lasting(60),
+    fault("process stopped", machine::stopped)
+        .lasting(60)
+        .telling(&[Tell::Meanwhile("steady", ", though polled every 1 s")]),
     fault("clock one hour ahead", machine::clock_ahead),
     fault("clock one hour back", machine::clock_back),
-    fault("database deleted", database::deleted),
-    fault("database renamed", database::renamed),
-    fault("database emptied", database::emptied),
-    fault("database cut in half", database::cut),
-    fault("database's folder renamed", database::folder_renamed),
+    fault("database deleted", database::deleted).telling(DISPLACED),
+    fault("database renamed", database::renamed).telling(DISPLACED),
+    fault("database emptied", database::emptied).telling(CORRUPT),
+    fault("database cut in half", database::cut).telling(CORRUPT),
+    fault("database's folder renamed", database::folder_renamed).telling(DISPLACED),
     fault("database immutable", database::immutable),
-    fault("disk full, and killed while it is", database::disk_full),
-    fault("leader of two stopped", machine::leader_stopped).lasting(60),
+    fault("disk full, and killed while it is", database::disk_full).telling(KILLED),
+    fault("leader of two stopped", machine::leader_stopped).lasting(60).telling(STOOD_BY),
     fault("leader of two killed during a cooldown", machine::leader_killed),
-    fault("killed again and again under load", kills::rounds),
+    fault("killed again and again under load", kills::rounds).telling(KILLED),
 ];
 
 fn main() -> ExitCode {

@@ -9,6 +9,9 @@ use super::stage::{NAMESPACE, Outcome, Stage, pass};
 /// Where Debian's package `faketime` has its library.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
+/// `hpalite why` tells that an instance leads if it stood by for a minute before.
+const STANDS_BY: Duration = Duration::from_secs(61);
+
 pub(crate) fn stopped(stage: &mut Stage, lasts: Duration) -> Outcome {
     let pid = stage.daemon().pid();
     signal(pid, "STOP");
@@ -65,6 +68,7 @@ fn clock(stage: &mut Stage, lasts: Duration, by: &str) -> Outcome {
 /// The leader stands still, the standby takes over, and the leader finds itself deposed when it goes on.
 pub(crate) fn leader_stopped(stage: &mut Stage, lasts: Duration) -> Outcome {
     let second = another(stage);
+    pass(STANDS_BY);
     let first = stage.daemon.take().expect("a daemon");
     signal(first.pid(), "STOP");
     let began = Instant::now();
@@ -97,7 +101,7 @@ pub(crate) fn leader_killed(stage: &mut Stage, _lasts: Duration) -> Outcome {
     stage.set("asleep", 0.0);
     let fell = Instant::now();
     wait_until("asleep to cool down", Duration::from_secs(60), || stage.condition("asleep", "Active", "False"));
-    stage.expect("asleep", 1, 1);
+    stage.expect("asleep", &[1]);
     stage.look("before the fault");
     drop(stage.take().kill());
     let killed = Instant::now();
@@ -106,7 +110,7 @@ pub(crate) fn leader_killed(stage: &mut Stage, _lasts: Duration) -> Outcome {
     stage.daemon = Some(second);
     stage.look("during the fault");
     stage.wait("asleep", 0);
-    stage.expect("asleep", 1, 0);
+    stage.expect("asleep", &[0]);
     let cooled = fell.elapsed();
     // It was last seen active up to a polling interval before.
     if cooled < Duration::from_secs(COOLDOWN - 2) {

@@ -22,6 +22,8 @@ pub(crate) const NAMESPACE: &str = "faults";
 pub(crate) const SERVER_NAME: &str = "metrics.test";
 /// Far longer than a recovery may take: the longest backoff is a minute.
 const RECOVERY_MAX: Duration = Duration::from_secs(150);
+/// A watch of hpalite that failed again and again waits this long, and the history knows of scales by it.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
 /// Some polls of each object.
 const LAST_LOOK: Duration = Duration::from_secs(10);
 /// Each trial ends with one replica more, so that the HPA need not wait for its stabilization window, until one more is
@@ -85,8 +87,16 @@ impl fmt::Display for Row {
     }
 }
 
-/// What `hpalite why` has to say of a fault: of which object, and words of it.
-pub(crate) type Tells = &'static [(&'static str, &'static str)];
+/// What `hpalite why` has to say of a fault: words about an object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tell {
+    /// Of the time of the trial.
+    Of(&'static str, &'static str),
+    /// Of the moment when half of the fault was over.
+    Meanwhile(&'static str, &'static str),
+}
+
+pub(crate) type Tells = &'static [Tell];
 
 /// A Deployment as the API server has it. The generation rises with every change of its spec, so none goes unnoticed.
 pub(crate) type Seen = BTreeMap<&'static str, (i64, i64)>;
@@ -111,6 +121,10 @@ pub(crate) struct Stage {
     moved: Vec<String>,
     /// When this trial began, and what has to be told of it.
     began: Instant,
+    middle: Instant,
+    /// The numbers of replicas that each Deployment has had since then, and had before.
+    paths: BTreeMap<&'static str, Vec<i64>>,
+    paths_since: i64,
     tells: Tells,
     peak_mb_max: f64,
 }
@@ -154,6 +168,9 @@ impl Stage {
             wrong: 0,
             moved: Vec::new(),
             began: Instant::now(),
+            middle: Instant::now(),
+            paths: BTreeMap::new(),
+            paths_since: 0,
             tells: &[],
             peak_mb_max: 0.0,
         };
@@ -166,6 +183,7 @@ impl Stage {
         stage.daemon = Some(daemon);
         stage.people();
         stage.expected = stage.seen();
+        stage.begin_paths(0);
         stage
     }
 
@@ -327,6 +345,7 @@ impl Stage {
                 // Of two changes that make up for each other only the generation tells.
                 self.wrong += usize::try_from((generation - expected).abs()).unwrap_or(1).max(1);
                 self.moved.push(format!("{name} {before}→{replicas}, {} writes, {when}", generation - expected));
+                self.paths.entry(name).or_default().push(*replicas);
             }
         }
         self.expected = seen;
@@ -336,12 +355,14 @@ impl Stage {
     pub(crate) fn accept(&mut self, names: &[&'static str]) {
         let seen = self.seen();
         self.expected.extend(names.iter().map(|name| (*name, seen[name])));
+        self.begin_paths(0);
     }
 
-    /// Something was made to change so often on purpose, and to have so many replicas in the end.
-    pub(crate) fn expect(&mut self, name: &'static str, changes: i64, replicas: i64) {
+    /// Something was made to have these numbers of replicas on purpose, one after the other.
+    pub(crate) fn expect(&mut self, name: &'static str, path: &[i64]) {
         let expected = self.expected.get_mut(name).expect("a Deployment");
-        *expected = (expected.0 + changes, replicas);
+        *expected = (expected.0 + i64::try_from(path.len()).unwrap(), *path.last().expect("a number"));
+        self.paths.entry(name).or_default().extend(path);
     }
 
     /// Something else than a Deployment was not as it has to be.
@@ -350,11 +371,24 @@ impl Stage {
         self.moved.push(what);
     }
 
+    /// From now on the history has what follows, and so many changes of before that it may have seen late.
+    fn begin_paths(&mut self, before: usize) {
+        self.paths_since = unix_ms();
+        for (name, (_, replicas)) in &self.expected {
+            let path = self.paths.entry(name).or_default();
+            match before {
+                0 => *path = vec![*replicas],
+                _ => drop(path.drain(..path.len().saturating_sub(before + 1))),
+            }
+        }
+    }
+
     /// Makes one fault, and waits until hpalite scales again by itself. What has moved is looked for before that and after
     /// it, and once more when the next trial begins.
     pub(crate) fn trial(&mut self, lasts: Duration, fault: fn(&mut Self, Duration) -> Outcome, tells: Tells) -> Row {
-        (self.began, self.tells) = (Instant::now(), tells);
+        (self.began, self.middle, self.tells) = (Instant::now(), Instant::now() + lasts / 2, tells);
         self.look("before the fault");
+        self.begin_paths(1);
         let log_before = self.daemon().log();
         let (mut seen, outcome, is_tried) = match fault(self, lasts) {
             Outcome::NotTried(why) => (format!("NOT TRIED: {why}"), Ok(Duration::ZERO), false),
@@ -403,16 +437,16 @@ impl Stage {
             std::thread::park_timeout(Duration::from_millis(20));
         }
         let recovered = ended.elapsed();
-        self.expect("steady", 1, self.steady);
+        self.expect("steady", &[self.steady]);
         self.set("asleep", 0.0);
         if !STEADY.contains(&self.steady) {
             self.steady = STEADY.start;
             self.set("steady", self.steady as f64 * 10.0);
             self.wait("steady", self.steady);
-            self.expect("steady", 1, self.steady);
+            self.expect("steady", &[self.steady]);
         }
         self.wait("asleep", 0);
-        self.expect("asleep", 2, 0);
+        self.expect("asleep", &[1, 0]);
         // The next trial begins with conditions that are as they should be.
         for (name, kind, status) in [("steady", "Ready", "True"), ("asleep", "Active", "False")] {
             let described = format!("{name} to be {kind}={status}");
@@ -426,12 +460,10 @@ impl Stage {
         self.steady
     }
 
-    /// What `hpalite why` says of an object and the time of this trial, with its errors.
-    fn why(&self, name: &str) -> String {
-        // Rounded up, and some time before.
-        let since = format!("{}s", self.began.elapsed().as_secs() + 2);
+    /// What `hpalite why` says of an object, with its errors.
+    fn why(&self, name: &str, when: [&str; 2]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
-            .args(["why", &format!("{NAMESPACE}/{name}"), "--since", &since, "--db"])
+            .args(["why", &format!("{NAMESPACE}/{name}"), when[0], when[1], "--db"])
             .arg(self.daemon().db())
             .output()
             .expect("hpalite why can be run");
@@ -439,25 +471,64 @@ impl Stage {
         format!("{}{errors}", String::from_utf8_lossy(&output.stdout))
     }
 
-    /// `hpalite why` explains the newest scale, and tells of the fault.
-    pub(crate) fn is_told(&self) -> Result<(), String> {
-        let until = Instant::now() + Duration::from_secs(10);
-        loop {
-            let texts: BTreeMap<&str, String> = ["steady", "asleep"].map(|name| (name, self.why(name))).into();
-            let lacks = |(name, words): &(&'static str, &str)| !texts[*name].contains(words);
-            let wanted = [("asleep", "1→0 by hpalite")];
-            let missing: Vec<_> = wanted.iter().chain(self.tells).filter(|one| lacks(one)).collect();
-            if missing.is_empty() {
-                if std::env::var_os("HPALITE_FAULTS_WHY").is_some() {
-                    texts.iter().for_each(|(name, text)| println!("--- why {name}\n{text}"));
+    /// `hpalite why` explains the newest scales, and tells of the fault. What the history has beside them is wrong.
+    pub(crate) fn is_told(&mut self) -> Result<(), String> {
+        let began = Instant::now();
+        let path = &self.paths["steady"];
+        let newest = if path.len() > 2 { format!("→{} by the HPA", path[path.len() - 1]) } else { String::new() };
+        let outcome = loop {
+            // Rounded up, and some time before.
+            let since = format!("{}s", self.began.elapsed().as_secs() + 2);
+            let middle = format!("-{}s", self.middle.elapsed().as_secs());
+            let mut asked: BTreeMap<(&str, &str), String> = BTreeMap::new();
+            let scales = [("asleep", "1→0 by hpalite"), ("steady", newest.as_str())];
+            let wanted = scales.into_iter().map(|(name, words)| (name, ["--since", &since], words));
+            let tells = self.tells.iter().map(|tell| match tell {
+                Tell::Of(name, words) => (*name, ["--since", &since], *words),
+                Tell::Meanwhile(name, words) => (*name, ["--at", &middle], *words),
+            });
+            let missing = wanted.chain(tells).filter(|(name, when, words)| {
+                !asked.entry((name, when[0])).or_insert_with(|| self.why(name, *when)).contains(words)
+            });
+            let missing: Vec<_> = missing.map(|(name, [when, _], words)| format!("{name} {when}: {words}")).collect();
+            if missing.is_empty() || began.elapsed() > TOLD_WITHIN {
+                if !missing.is_empty() || std::env::var_os("HPALITE_FAULTS_WHY").is_some() {
+                    asked.iter().for_each(|((name, when), text)| println!("--- why {name} {when}\n{text}"));
                 }
-                return Ok(());
-            }
-            if Instant::now() > until {
-                return Err(format!("why does not tell {missing:?}: {texts:#?}"));
+                break if missing.is_empty() { Ok(()) } else { Err(format!("why does not tell {missing:?}")) };
             }
             std::thread::park_timeout(Duration::from_millis(100));
+        };
+        if began.elapsed() > Duration::from_secs(5) {
+            println!("why needed {:.1} s after the recovery to tell all of it", began.elapsed().as_secs_f64());
         }
+        for invented in self.invented() {
+            self.blame(invented);
+        }
+        outcome
+    }
+
+    /// Returns changes of replicas that the history has, and that never happened. Of several it may have the sum.
+    fn invented(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (name, path) in &self.paths {
+            let statement = format!(
+                "SELECT from_replicas, to_replicas, actor, source FROM v_replica_change WHERE name = '{name}' \
+                 AND from_replicas IS NOT NULL AND at_unix_ms >= {} ORDER BY at_unix_ms",
+                self.paths_since
+            );
+            let mut left = path.as_slice();
+            for row in self.daemon().sql(&statement) {
+                let skip = |path: &[i64], to: &Value| path.iter().position(|count| *to == *count);
+                let from = skip(left, &row["from_replicas"]);
+                let to = from.and_then(|from| Some(from + 1 + skip(&left[from + 1..], &row["to_replicas"])?));
+                match to {
+                    Some(to) => left = &left[to..],
+                    None => found.push(format!("the history has of {name}, which went {path:?}: {row}")),
+                }
+            }
+        }
+        found
     }
 
     pub(crate) fn peak_mb_max(&self) -> f64 {

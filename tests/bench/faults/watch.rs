@@ -28,6 +28,8 @@ pub(crate) struct Change {
     pub(crate) name: String,
     pub(crate) from: i64,
     pub(crate) to: i64,
+    /// The field manager of the number of replicas. There may be none from and to zero, which managed fields leave out.
+    pub(crate) by: String,
 }
 
 pub(crate) struct Watch {
@@ -110,7 +112,7 @@ impl Watcher {
                 let (name, to) = of(object);
                 let from = self.replicas.insert(name.clone(), to).unwrap_or(to);
                 if from != to {
-                    self.changes.push(Change { at: unix_ms(), name, from, to });
+                    self.changes.push(Change { at: unix_ms(), name, from, to, by: manager(object) });
                 }
             }
             _ => return Err(Ended::Lost(format!("the watch of the bench lost its place: {event}"))),
@@ -118,6 +120,12 @@ impl Watcher {
         self.version = version(object);
         Ok(())
     }
+}
+
+fn manager(deployment: &Value) -> String {
+    let entries = deployment["metadata"]["managedFields"].as_array().expect("managed fields").iter();
+    let mut owners = entries.filter(|entry| !entry["fieldsV1"]["f:spec"]["f:replicas"].is_null());
+    owners.next().map_or("", |entry| entry["manager"].as_str().unwrap_or_default()).to_owned()
 }
 
 fn version(object: &Value) -> String {
