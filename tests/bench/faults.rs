@@ -1,7 +1,7 @@
 //! Real faults against a real control plane: what was seen, how long hpalite took to scale again, and whether anything
 //! was scaled that should not have been.
 //!
-//! `cargo bench --bench faults` takes about 20 minutes, with `cargo test --bench faults` the same in a debug build. It
+//! `cargo bench --bench faults` takes about 17 minutes, with `cargo test --bench faults` the same in a debug build. It
 //! ends with exit code 1 if anything was scaled wrongly, if hpalite did not recover by itself, if `why` cannot tell
 //! of it afterwards, or if a fault cannot be made here. All can with root, and with Debian's package `faketime`.
 //!
