@@ -377,7 +377,8 @@ impl Stage {
         for (name, (_, replicas)) in &self.expected {
             let path = self.paths.entry(name).or_default();
             match before {
-                0 => *path = vec![*replicas],
+                // As long as a path with one change of before.
+                0 => *path = vec![*replicas; 2],
                 _ => drop(path.drain(..path.len().saturating_sub(before + 1))),
             }
         }
