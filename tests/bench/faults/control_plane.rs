@@ -176,6 +176,20 @@ pub(crate) fn etcd_stopped(stage: &mut Stage, lasts: Duration) -> Outcome {
     stop(stage, lasts, "etcd")
 }
 
+/// Four fifths of the time it stands still, in pieces that are too short for anything to time out: every read and write
+/// takes long, and the leader's Lease is renewed late.
+pub(crate) fn etcd_slow(stage: &mut Stage, lasts: Duration) -> Outcome {
+    let (pid, _) = process(&stage.cluster, "etcd");
+    let until = Instant::now() + lasts;
+    while Instant::now() < until {
+        signal(pid, "STOP");
+        pass(Duration::from_millis(400));
+        signal(pid, "CONT");
+        pass(Duration::from_millis(100));
+    }
+    Outcome::Made(String::new())
+}
+
 pub(crate) fn controller_stopped(stage: &mut Stage, lasts: Duration) -> Outcome {
     stop(stage, lasts, "kube-controller-manager")
 }

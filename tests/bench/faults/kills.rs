@@ -1,19 +1,16 @@
 //! `kill -9` at random moments, with two instances under a changing load: what the API server saw is compared with what
 //! the load was and with what the histories of both have.
 
-use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hpalite::kube::{Client, ClusterConfig, Request};
 use serde_json::Value;
 
 use super::cluster::{Daemon, wait_until};
 use super::machine::{another, set_cooldown};
-use super::stage::{NAMESPACE, Outcome, Stage, pass};
+use super::stage::{Outcome, Stage, pass, unix_ms};
+use super::watch::{Change, Watch};
 
 const COOLDOWN: u64 = 4;
 /// The longest time from a value to the scale that it leads to: the next leader may have to wait for the Lease first.
@@ -24,13 +21,23 @@ const POLLED_MS: i64 = 2_000;
 /// A value that was polled this shortly before rules out a scale to zero, whatever the time until that was seen.
 const COOLING_MS: i64 = 2_000;
 
-/// A change of replicas, as the API server's watch shows it.
-#[derive(Clone, Debug)]
-struct Change {
-    at: i64,
-    name: String,
+/// So long after its start an instance sees every change, and a history has it so long afterwards.
+const SETTLED_MS: i64 = 3_000;
+const WRITTEN_MS: i64 = 2_000;
+/// An instance sees a change this much sooner or later than the bench at most.
+const APART_MS: i64 = 2_000;
+
+/// An instance from its start to its kill, with its history.
+struct Life {
+    db: PathBuf,
     from: i64,
-    to: i64,
+    until: i64,
+}
+
+impl Life {
+    fn of(db: PathBuf) -> Self {
+        Self { db, from: unix_ms(), until: i64::MAX }
+    }
 }
 
 pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
@@ -39,9 +46,9 @@ pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
     let (seed, pause_max) = (number("HPALITE_FAULTS_SEED", 1), number("HPALITE_FAULTS_PAUSE_MS", 3_000));
     let mut random = fastrand::Rng::with_seed(seed);
     set_cooldown(stage, COOLDOWN);
-    let stop = Arc::new(AtomicBool::new(false));
-    let changes = watch(stage, &stop);
+    let watch = Watch::start(stage);
     let mut instances = vec![stage.daemon.take().expect("a daemon"), another(stage)];
+    let mut lives: Vec<Life> = instances.iter().map(|instance| Life::of(instance.db())).collect();
     let mut loads: BTreeMap<&str, Vec<(i64, f64)>> = BTreeMap::new();
     let mut load = |stage: &Stage, name: &'static str, value: f64| {
         stage.set(name, value);
@@ -59,8 +66,13 @@ pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
         pass(Duration::from_millis(random.u64(0..pause_max)));
         let victim = random.usize(0..2);
         let db = instances[victim].db();
-        let killed = instances.remove(victim).kill();
+        let victim = instances.remove(victim);
+        stage.weigh(&victim);
+        let doomed_at = unix_ms();
+        let killed = victim.kill();
         let (began, killed_at) = (Instant::now(), unix_ms());
+        lives.iter_mut().filter(|life| life.db == db).for_each(|life| life.until = life.until.min(doomed_at));
+        lives.push(Life::of(db.clone()));
         instances.push(stage.spawn(stage.program(), db, killed));
         let leader = wait_until("an instance to lead", Duration::from_secs(60), || {
             instances.iter().position(|instance| instance.readiness() == "ok")
@@ -73,28 +85,46 @@ pub(crate) fn rounds(stage: &mut Stage, _lasts: Duration) -> Outcome {
         slowest = slowest.max(began.elapsed());
         leaderless.push((killed_at, unix_ms()));
     }
-    load(stage, "asleep", 0.0);
-    stage.wait("asleep", 0);
-    pass(Duration::from_secs(2));
-    stop.store(true, Ordering::Relaxed);
+    // At last both instances live long enough to see a change.
+    pass(Duration::from_millis(SETTLED_MS.unsigned_abs()));
+    for value in [5.0, 0.0] {
+        load(stage, "asleep", value);
+        stage.wait("asleep", i64::from(value > 0.0));
+    }
+    load(stage, "steady", stage.steady() as f64 * 10.0);
+    stage.wait("steady", stage.steady());
+    pass(Duration::from_millis(WRITTEN_MS.unsigned_abs()));
+    let watched = watch.end();
+    stage.accept(&["asleep", "steady"]);
     set_cooldown(stage, 2);
-    let changes = changes.lock().unwrap().clone();
+    for instance in &instances {
+        stage.weigh(instance);
+    }
     let databases: Vec<_> = instances.iter().map(Daemon::db).collect();
-    let wrong = judge(&changes, &loads, &leaderless, &databases);
     let leader = instances.iter().position(|instance| instance.readiness() == "ok").expect("a leader");
     stage.daemon = Some(instances.swap_remove(leader));
-    drop(instances);
-    for problem in &wrong {
+    let changes = match watched {
+        Ok(changes) if changes.is_empty() => return Outcome::Failed("the watch saw no change".to_owned()),
+        Ok(changes) => changes,
+        Err(why) => return Outcome::Failed(why),
+    };
+    let (recorded, problems) = compare(&changes, &lives);
+    for problem in judge(&changes, &loads, &leaderless, &databases).into_iter().chain(problems) {
         eprintln!("{problem}");
+        stage.blame(problem);
+    }
+    drop(instances);
+    if recorded == 0 {
+        return Outcome::Failed("no instance lived long enough to have a change in its history".to_owned());
     }
     let seen = format!(
-        "{} kills, seed {seed}; {} scales seen, longest time without a leader {:.1} s",
+        "{} kills, seed {seed}; {} scales seen and {recorded} records of them wanted, longest time without a leader {:.1} s",
         stage.kills,
         changes.len(),
         slowest.as_secs_f64()
     );
-    match stage.recover(Instant::now()) {
-        Ok(recovered) => Outcome::Judged { wrong: wrong.len(), recovered, seen },
+    match stage.recover(Instant::now()).and_then(|time| stage.is_told().map(|()| time)) {
+        Ok(recovered) => Outcome::Judged { recovered, seen },
         Err(why) => Outcome::Failed(why),
     }
 }
@@ -161,6 +191,60 @@ fn judge(
     problems
 }
 
+/// Compares what the bench saw with what the histories have, in both directions: an instance that lived around a change
+/// has it, and an instance has nothing else, but what several changes came to while it did not live. Returns how many
+/// records had to be there, and the problems.
+fn compare(changes: &[Change], lives: &[Life]) -> (usize, Vec<String>) {
+    let (mut wanted, mut problems) = (0, Vec::new());
+    let databases: BTreeSet<&Path> = lives.iter().map(|life| life.db.as_path()).collect();
+    for db in databases {
+        let lived: Vec<&Life> = lives.iter().filter(|life| life.db == db).collect();
+        let statement = "SELECT at_unix_ms, name, from_replicas, to_replicas, actor, source, manager FROM v_replica_change \
+                         WHERE name IN ('asleep', 'steady') ORDER BY at_unix_ms";
+        let mut rows = super::cluster::sql(db, statement);
+        let began = lived[0].from;
+        rows.retain(|row| row["at_unix_ms"].as_i64() >= Some(began));
+        for change in changes.iter().filter(|change| change.name == "asleep" || change.name == "steady") {
+            let is_it = |row: &Value| {
+                row["name"] == change.name
+                    && row["from_replicas"] == change.from
+                    && row["to_replicas"] == change.to
+                    && row["at_unix_ms"].as_i64().is_some_and(|at| (at - change.at).abs() <= APART_MS)
+            };
+            let must = lived.iter().any(|life| {
+                (life.from.saturating_add(SETTLED_MS)..life.until.saturating_sub(WRITTEN_MS)).contains(&change.at)
+            });
+            wanted += usize::from(must);
+            match rows.iter().position(is_it) {
+                Some(found) => {
+                    let row = rows.remove(found);
+                    // Without a manager it is a scale from or to zero, which the HPA of this version does not do.
+                    let actor = if change.by == "kube-controller-manager" { "hpa" } else { "hpalite" };
+                    if row["actor"] != actor {
+                        problems.push(format!("of {actor}, and of another in {}: {row}", db.display()));
+                    }
+                }
+                None if must => problems.push(format!("not in {}: {change:?}", db.display())),
+                None => {}
+            }
+        }
+        for row in rows {
+            let at = row["at_unix_ms"].as_i64().unwrap_or(0);
+            let is_at_start = lived.iter().any(|life| (life.from..life.from + SETTLED_MS).contains(&at));
+            let was = |change: &&Change| row["name"] == change.name && row["to_replicas"] == change.to;
+            // The newest change of before, or one that the bench saw a moment later.
+            let newest = changes.iter().rfind(|change| row["name"] == change.name && change.at <= at);
+            let near = changes.iter().filter(|change| (change.at - at).abs() <= APART_MS);
+            let is_first = row["from_replicas"].is_null();
+            let is_so = newest.into_iter().chain(near).any(|change| was(&change)) || newest.is_none() && is_first;
+            if !(is_so && (is_at_start || is_first)) {
+                problems.push(format!("never seen, in {}: {row}", db.display()));
+            }
+        }
+    }
+    (wanted, problems)
+}
+
 /// Returns whether a value that was in force in this period must have been polled in it: it had been under one leader for
 /// [`POLLED_MS`], and that did not end before `since`.
 fn is_polled(from: i64, until: i64, leaderless: &[(i64, i64)], since: i64) -> bool {
@@ -173,47 +257,4 @@ fn is_polled(from: i64, until: i64, leaderless: &[(i64, i64)], since: i64) -> bo
         began = leads;
     }
     false
-}
-
-/// Records every change of replicas until told to stop.
-fn watch(stage: &Stage, stop: &Arc<AtomicBool>) -> Arc<Mutex<Vec<Change>>> {
-    let config = ClusterConfig::load(Some(Path::new(stage.cluster.env("KUBECONFIG")))).expect("a kubeconfig");
-    let client = Client::new(config);
-    let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments");
-    let list: Value = client.json(&Request::get_path(&path)).expect("a list");
-    let version = list["metadata"]["resourceVersion"].as_str().expect("a version").to_owned();
-    let known = list["items"].as_array().expect("items").iter();
-    let mut replicas: BTreeMap<String, i64> = known.map(of).collect();
-    let changes = Arc::<Mutex<Vec<Change>>>::default();
-    let (seen, stop) = (Arc::clone(&changes), Arc::clone(stop));
-    let request = Request::get_path(format!("{path}?watch=1&resourceVersion={version}"));
-    std::thread::spawn(move || {
-        let mut stream = client.stream(&request, Duration::from_secs(3_600)).expect("a watch");
-        let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
-        while !stop.load(Ordering::Relaxed) {
-            let Ok(amount) = stream.read(&mut buffer) else { return };
-            assert!(amount > 0 || stop.load(Ordering::Relaxed), "the watch of the bench ended");
-            bytes.extend_from_slice(&buffer[..amount]);
-            while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = bytes.drain(..=end).collect();
-                let event: Value = serde_json::from_slice(&line).expect("JSON");
-                let (name, to) = of(&event["object"]);
-                let from = replicas.insert(name.clone(), to).unwrap_or(to);
-                if from != to {
-                    seen.lock().unwrap().push(Change { at: unix_ms(), name, from, to });
-                }
-            }
-        }
-    });
-    changes
-}
-
-fn of(deployment: &Value) -> (String, i64) {
-    let name = deployment["metadata"]["name"].as_str().expect("a name").to_owned();
-    (name, deployment["spec"]["replicas"].as_i64().unwrap_or(0))
-}
-
-fn unix_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_millis()).unwrap()
 }

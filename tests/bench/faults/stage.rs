@@ -22,6 +22,10 @@ pub(crate) const NAMESPACE: &str = "faults";
 pub(crate) const SERVER_NAME: &str = "metrics.test";
 /// Far longer than a recovery may take: the longest backoff is a minute.
 const RECOVERY_MAX: Duration = Duration::from_secs(150);
+/// A watch of hpalite that failed again and again waits this long, and the history knows of scales by it.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
+/// Some polls of each object.
+const LAST_LOOK: Duration = Duration::from_secs(10);
 /// Each trial ends with one replica more, so that the HPA need not wait for its stabilization window, until one more is
 /// within the HPA's tolerance of 10 %.
 const STEADY: std::ops::Range<i64> = 3..9;
@@ -47,8 +51,8 @@ pub(crate) enum Outcome {
     Made(String),
     /// It cannot be made here, and why.
     NotTried(String),
-    /// It has judged itself: how many wrong scales there were, and how long hpalite took to recover.
-    Judged { wrong: usize, recovered: Duration, seen: String },
+    /// It has waited for the recovery itself: how long that took.
+    Judged { recovered: Duration, seen: String },
     /// It did not recover.
     Failed(String),
 }
@@ -57,19 +61,21 @@ pub(crate) struct Row {
     outcome: Result<Duration, String>,
     wrong: usize,
     seen: String,
-    is_tried: bool,
+    pub(crate) is_tried: bool,
 }
 
 impl Row {
+    /// Whether nothing is wrong with what was tried.
     pub(crate) fn is_good(&self) -> bool {
-        !self.is_tried || self.wrong == 0 && self.outcome.is_ok()
+        self.wrong == 0 && self.outcome.is_ok()
     }
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.is_tried {
-            return write!(f, "{:>9} {:>6}  {}", "", "", self.seen);
+            let wrong = if self.wrong > 0 { self.wrong.to_string() } else { String::new() };
+            return write!(f, "{:>9} {wrong:>6}  {}", "", self.seen);
         }
         let recovered = self.outcome.as_ref().map_or("never".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
         write!(f, "{recovered:>9} {:>6}  {}", self.wrong, self.seen)?;
@@ -80,6 +86,17 @@ impl fmt::Display for Row {
         }
     }
 }
+
+/// What `hpalite why` has to say of a fault: words about an object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tell {
+    /// Of the time of the trial.
+    Of(&'static str, &'static str),
+    /// Of the moment when half of the fault was over.
+    Meanwhile(&'static str, &'static str),
+}
+
+pub(crate) type Tells = &'static [Tell];
 
 /// A Deployment as the API server has it. The generation rises with every change of its spec, so none goes unnoticed.
 pub(crate) type Seen = BTreeMap<&'static str, (i64, i64)>;
@@ -97,7 +114,19 @@ pub(crate) struct Stage {
     pub(crate) daemon: Option<Daemon>,
     pub(crate) kills: u64,
     steady: i64,
-    resident_mb_max: f64,
+    /// The Deployments as they have to be after all that was done on purpose.
+    expected: Seen,
+    /// What moved without being asked to in this trial: how often, and in words.
+    wrong: usize,
+    moved: Vec<String>,
+    /// When this trial began, and what has to be told of it.
+    began: Instant,
+    middle: Instant,
+    /// The numbers of replicas that each Deployment has had since then, and had before.
+    paths: BTreeMap<&'static str, Vec<i64>>,
+    paths_since: i64,
+    tells: Tells,
+    peak_mb_max: f64,
 }
 
 /// Objects that must not move while a fault lasts; the first two are made to move afterwards.
@@ -135,7 +164,15 @@ impl Stage {
             daemon: None,
             kills,
             steady: STEADY.start,
-            resident_mb_max: 0.0,
+            expected: Seen::new(),
+            wrong: 0,
+            moved: Vec::new(),
+            began: Instant::now(),
+            middle: Instant::now(),
+            paths: BTreeMap::new(),
+            paths_since: 0,
+            tells: &[],
+            peak_mb_max: 0.0,
         };
         stage.point_name_at("127.0.0.1");
         stage.identities.issue_token(&stage.cluster, "first");
@@ -145,6 +182,8 @@ impl Stage {
         stage.lead(&daemon);
         stage.daemon = Some(daemon);
         stage.people();
+        stage.expected = stage.seen();
+        stage.begin_paths(0);
         stage
     }
 
@@ -190,15 +229,27 @@ impl Stage {
         self.daemon.as_ref().expect("a daemon")
     }
 
+    /// Takes the daemon to end it.
+    pub(crate) fn take(&mut self) -> Daemon {
+        let daemon = self.daemon.take().expect("a daemon");
+        self.weigh(&daemon);
+        daemon
+    }
+
+    /// Notes how much memory a daemon has had at most, before it ends.
+    pub(crate) fn weigh(&mut self, daemon: &Daemon) {
+        self.peak_mb_max = self.peak_mb_max.max(Process(daemon.pid()).memory().peak_mb);
+    }
+
     /// Replaces the daemon by one in the same folder with another database.
     pub(crate) fn replace(&mut self, program: Command, db: PathBuf) {
-        let (_, folder) = self.daemon.take().expect("a daemon").stop();
+        let (_, folder) = self.take().stop();
         self.start(program, db, folder);
     }
 
     /// Replaces the daemon by one in another folder.
     pub(crate) fn replace_in(&mut self, program: Command, db: PathBuf, folder: tempfile::TempDir) {
-        drop(self.daemon.take().expect("a daemon").stop());
+        drop(self.take().stop());
         self.start(program, db, folder);
     }
 
@@ -284,38 +335,92 @@ impl Stage {
         OBJECTS.into_iter().map(of).collect()
     }
 
-    /// Returns how many changes were made between two looks, and which objects have them.
-    pub(crate) fn changes(before: &Seen, after: &Seen) -> (usize, Vec<String>) {
-        let moved = before.iter().filter(|(name, seen)| after[*name].0 != seen.0);
-        let texts = moved.clone().map(|(name, seen)| format!("{name} {}→{}", seen.1, after[name].1)).collect();
-        let count: i64 = moved.map(|(name, seen)| after[name].0 - seen.0).sum();
-        (usize::try_from(count).unwrap_or(1), texts)
+    /// Compares the Deployments with what they have to be. What is wrong counts once: from now on that is what they have
+    /// to be.
+    pub(crate) fn look(&mut self, when: &str) {
+        let seen = self.seen();
+        for (name, (generation, replicas)) in &seen {
+            let (expected, before) = self.expected[name];
+            if (expected, before) != (*generation, *replicas) {
+                // Of two changes that make up for each other only the generation tells.
+                self.wrong += usize::try_from((generation - expected).abs()).unwrap_or(1).max(1);
+                self.moved.push(format!("{name} {before}→{replicas}, {} writes, {when}", generation - expected));
+                self.paths.entry(name).or_default().push(*replicas);
+            }
+        }
+        self.expected = seen;
     }
 
-    /// Makes one fault, and waits until hpalite scales again by itself.
-    pub(crate) fn trial(&mut self, lasts: Duration, fault: fn(&mut Self, Duration) -> Outcome) -> Row {
-        let before = self.seen();
-        let log_before = self.daemon().log();
-        let (wrong, seen, outcome) = match fault(self, lasts) {
-            Outcome::NotTried(why) => {
-                let seen = format!("NOT TRIED: {why}");
-                return Row { outcome: Ok(Duration::ZERO), wrong: 0, seen, is_tried: false };
+    /// These Deployments are as they have to be: somebody else has judged how they got there.
+    pub(crate) fn accept(&mut self, names: &[&'static str]) {
+        let seen = self.seen();
+        self.expected.extend(names.iter().map(|name| (*name, seen[name])));
+        self.begin_paths(0);
+    }
+
+    /// Something was made to have these numbers of replicas on purpose, one after the other.
+    pub(crate) fn expect(&mut self, name: &'static str, path: &[i64]) {
+        let expected = self.expected.get_mut(name).expect("a Deployment");
+        *expected = (expected.0 + i64::try_from(path.len()).unwrap(), *path.last().expect("a number"));
+        self.paths.entry(name).or_default().extend(path);
+    }
+
+    /// Something else than a Deployment was not as it has to be.
+    pub(crate) fn blame(&mut self, what: String) {
+        self.wrong += 1;
+        self.moved.push(what);
+    }
+
+    /// From now on the history has what follows, and so many changes of before that it may have seen late.
+    fn begin_paths(&mut self, before: usize) {
+        self.paths_since = unix_ms();
+        for (name, (_, replicas)) in &self.expected {
+            let path = self.paths.entry(name).or_default();
+            match before {
+                // As long as a path with one change of before.
+                0 => *path = vec![*replicas; 2],
+                _ => drop(path.drain(..path.len().saturating_sub(before + 1))),
             }
-            Outcome::Judged { wrong, recovered, seen } => (wrong, seen, Ok(recovered)),
-            Outcome::Failed(why) => (0, String::new(), Err(why)),
+        }
+    }
+
+    /// Makes one fault, and waits until hpalite scales again by itself. What has moved is looked for before that and after
+    /// it, and once more when the next trial begins.
+    pub(crate) fn trial(&mut self, lasts: Duration, fault: fn(&mut Self, Duration) -> Outcome, tells: Tells) -> Row {
+        (self.began, self.middle, self.tells) = (Instant::now(), Instant::now() + lasts / 2, tells);
+        self.look("before the fault");
+        self.begin_paths(1);
+        let log_before = self.daemon().log();
+        let (mut seen, outcome, is_tried) = match fault(self, lasts) {
+            Outcome::NotTried(why) => (format!("NOT TRIED: {why}"), Ok(Duration::ZERO), false),
+            Outcome::Judged { recovered, seen } => (seen, Ok(recovered), true),
+            Outcome::Failed(why) => (String::new(), Err(why), true),
             Outcome::Made(told) => {
                 let ended = Instant::now();
-                let (wrong, moved) = Self::changes(&before, &self.seen());
+                self.look("during the fault");
                 let log = self.daemon().log();
                 let log = log.strip_prefix(&log_before).unwrap_or(&log);
-                let parts = [told, moved.join(", "), complaints(log)];
+                let parts = [told, complaints(log)];
                 let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
                 let recovered = self.recover(ended).and_then(|time| self.is_told().map(|()| time));
-                (wrong, parts.join("; "), recovered)
+                (parts.join("; "), recovered, true)
             }
         };
-        self.resident_mb_max = self.resident_mb_max.max(Process(self.daemon().pid()).memory().resident_mb);
-        Row { outcome, wrong, seen, is_tried: true }
+        self.look("in the recovery");
+        let daemon = self.daemon.take().expect("a daemon");
+        self.weigh(&daemon);
+        self.daemon = Some(daemon);
+        for moved in std::mem::take(&mut self.moved) {
+            seen = format!("{seen}; WRONG: {moved}");
+        }
+        Row { outcome, wrong: std::mem::take(&mut self.wrong), seen, is_tried }
+    }
+
+    /// Returns what moved after the last trial, given the time to.
+    pub(crate) fn last_look(&mut self) -> Vec<String> {
+        pass(LAST_LOOK);
+        self.look("after the last fault");
+        std::mem::take(&mut self.moved)
     }
 
     /// Gives both ways of scaling something to do; returns how long after `ended` both have done it.
@@ -333,13 +438,16 @@ impl Stage {
             std::thread::park_timeout(Duration::from_millis(20));
         }
         let recovered = ended.elapsed();
+        self.expect("steady", &[self.steady]);
         self.set("asleep", 0.0);
         if !STEADY.contains(&self.steady) {
             self.steady = STEADY.start;
             self.set("steady", self.steady as f64 * 10.0);
             self.wait("steady", self.steady);
+            self.expect("steady", &[self.steady]);
         }
         self.wait("asleep", 0);
+        self.expect("asleep", &[1, 0]);
         // The next trial begins with conditions that are as they should be.
         for (name, kind, status) in [("steady", "Ready", "True"), ("asleep", "Active", "False")] {
             let described = format!("{name} to be {kind}={status}");
@@ -348,34 +456,94 @@ impl Stage {
         Ok(recovered)
     }
 
-    /// `hpalite why` explains the newest scale.
-    pub(crate) fn is_told(&self) -> Result<(), String> {
-        let until = Instant::now() + Duration::from_secs(10);
-        loop {
-            let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
-                .args(["why", &format!("{NAMESPACE}/asleep"), "--since", "1m", "--db"])
-                .arg(self.daemon().db())
-                .output()
-                .expect("hpalite why can be run");
-            let text = String::from_utf8_lossy(&output.stdout);
-            if output.status.success() && text.contains("1→0 by hpalite") {
-                return Ok(());
-            }
-            if Instant::now() > until {
-                let errors = String::from_utf8_lossy(&output.stderr);
-                return Err(format!("why does not tell of 1→0: {text}{errors}"));
-            }
-            std::thread::park_timeout(Duration::from_millis(100));
-        }
+    /// How many replicas `steady` has between two trials.
+    pub(crate) fn steady(&self) -> i64 {
+        self.steady
     }
 
-    pub(crate) fn resident_mb_max(&self) -> f64 {
-        self.resident_mb_max
+    /// What `hpalite why` says of an object, with its errors.
+    fn why(&self, name: &str, when: [&str; 2]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+            .args(["why", &format!("{NAMESPACE}/{name}"), when[0], when[1], "--db"])
+            .arg(self.daemon().db())
+            .output()
+            .expect("hpalite why can be run");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        format!("{}{errors}", String::from_utf8_lossy(&output.stdout))
+    }
+
+    /// `hpalite why` explains the newest scales, and tells of the fault. What the history has beside them is wrong.
+    pub(crate) fn is_told(&mut self) -> Result<(), String> {
+        let began = Instant::now();
+        let path = &self.paths["steady"];
+        let newest = if path.len() > 2 { format!("→{} by the HPA", path[path.len() - 1]) } else { String::new() };
+        let outcome = loop {
+            // Rounded up, and some time before.
+            let since = format!("{}s", self.began.elapsed().as_secs() + 2);
+            let middle = format!("-{}s", self.middle.elapsed().as_secs());
+            let mut asked: BTreeMap<(&str, &str), String> = BTreeMap::new();
+            let scales = [("asleep", "1→0 by hpalite"), ("steady", newest.as_str())];
+            let wanted = scales.into_iter().map(|(name, words)| (name, ["--since", &since], words));
+            let tells = self.tells.iter().map(|tell| match tell {
+                Tell::Of(name, words) => (*name, ["--since", &since], *words),
+                Tell::Meanwhile(name, words) => (*name, ["--at", &middle], *words),
+            });
+            let missing = wanted.chain(tells).filter(|(name, when, words)| {
+                !asked.entry((name, when[0])).or_insert_with(|| self.why(name, *when)).contains(words)
+            });
+            let missing: Vec<_> = missing.map(|(name, [when, _], words)| format!("{name} {when}: {words}")).collect();
+            if missing.is_empty() || began.elapsed() > TOLD_WITHIN {
+                if !missing.is_empty() || std::env::var_os("HPALITE_FAULTS_WHY").is_some() {
+                    asked.iter().for_each(|((name, when), text)| println!("--- why {name} {when}\n{text}"));
+                }
+                break if missing.is_empty() { Ok(()) } else { Err(format!("why does not tell {missing:?}")) };
+            }
+            std::thread::park_timeout(Duration::from_millis(100));
+        };
+        if began.elapsed() > Duration::from_secs(5) {
+            println!("why needed {:.1} s after the recovery to tell all of it", began.elapsed().as_secs_f64());
+        }
+        for invented in self.invented() {
+            self.blame(invented);
+        }
+        outcome
+    }
+
+    /// Returns changes of replicas that the history has, and that never happened. Of several it may have the sum.
+    fn invented(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (name, path) in &self.paths {
+            let statement = format!(
+                "SELECT from_replicas, to_replicas, actor, source FROM v_replica_change WHERE name = '{name}' \
+                 AND from_replicas IS NOT NULL AND at_unix_ms >= {} ORDER BY at_unix_ms",
+                self.paths_since
+            );
+            let mut left = path.as_slice();
+            for row in self.daemon().sql(&statement) {
+                let skip = |path: &[i64], to: &Value| path.iter().position(|count| *to == *count);
+                let from = skip(left, &row["from_replicas"]);
+                let to = from.and_then(|from| Some(from + 1 + skip(&left[from + 1..], &row["to_replicas"])?));
+                match to {
+                    Some(to) => left = &left[to..],
+                    None => found.push(format!("the history has of {name}, which went {path:?}: {row}")),
+                }
+            }
+        }
+        found
+    }
+
+    pub(crate) fn peak_mb_max(&self) -> f64 {
+        self.peak_mb_max
     }
 }
 
 pub(crate) fn right(value: f64) -> Reply {
     Reply::value(&value.to_string())
+}
+
+pub(crate) fn unix_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
 }
 
 /// Lets a fault last.
