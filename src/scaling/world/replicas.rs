@@ -90,8 +90,9 @@ impl Object {
         let was_put_to_zero = std::mem::take(&mut self.recorded.put_to_zero) && to == 0;
         // After another change, nobody will claim the previous one any more.
         self.attribute_to(Actor::Other, work);
-        // The instance that leads scales to zero, and this one only watches.
-        let is_leader_s = work.facts.is_standby && to == 0 && !self.spec.leaves_replicas();
+        // The instance that leads scales to and from zero, and this one only watches.
+        let is_at_zero = to == 0 || from == Some(0);
+        let is_leader_s = work.facts.is_standby && is_at_zero && !self.spec.leaves_replicas();
         let by = match (manager, from, work.facts.hpa_of(self)) {
             (Some(manager), ..) => Some(Attribution::observed(manager)),
             (None, Some(_), _) if scaled || is_leader_s => Some(Attribution::inferred(Actor::Hpalite)),

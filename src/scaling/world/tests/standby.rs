@@ -37,11 +37,21 @@ fn what_the_leader_does_is_not_somebody_else_s_in_the_history_of_a_standby() {
     rig.seconds(60);
     rig.set_replicas("web", 0);
     rig.seconds(600);
-    let by = rig.records.iter().rev().find_map(|record| match record {
-        Record::Replicas { to: 0, by, .. } => Some(by.clone()),
-        _ => None,
-    });
-    assert_eq!(by.flatten(), Some(Attribution::inferred(Actor::Hpalite)));
+    // The HPA wants the same by the time that the target's watch shows it.
+    let mut hpa = rig.cluster.hpas.values().next().unwrap().clone();
+    hpa.desired_replicas = 1;
+    rig.cluster.put_hpa(hpa);
+    rig.seconds(5);
+    rig.set_replicas("web", 1);
+    rig.seconds(60);
+    let by = |count: u32| {
+        let of = |record: &Record| match record {
+            Record::Replicas { to, by, .. } if *to == count => Some(by.clone()),
+            _ => None,
+        };
+        rig.records.iter().rev().find_map(of).flatten()
+    };
+    assert_eq!([by(0), by(1)], [0, 1].map(|_| Some(Attribution::inferred(Actor::Hpalite))));
     let stood_by = |record: &Record| matches!(record, Record::Standby { until: None });
     assert_eq!(rig.records.iter().filter(|record| stood_by(record)).count(), 1);
     rig.step(Event::Leading);
