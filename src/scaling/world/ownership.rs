@@ -23,14 +23,21 @@ impl World {
     /// together: each event about the target, its HPA or one of them concerns them all.
     pub(super) fn mark_target(&mut self, target: &TargetId) {
         self.outbox.dirty.extend(self.objects.first_of_target(target, &self.facts));
-        // The owner of an HPA there may name another target, and has to give the HPA up once somebody wants this one.
-        let hpas = self.facts.hpas_by_target.get(target).iter();
-        let hpas = hpas.filter_map(|name| self.facts.hpas.get(&HpaId::new(target.namespace(), name)));
-        self.outbox.dirty.extend(hpas.map(|hpa| object_of(hpa).0));
-        if self.objects.by_target.get(target).len() > CROWD {
+        let has_many_hpas = self.facts.hpas_by_target.get(target).len() > CROWD;
+        if !has_many_hpas {
+            self.mark_owners_of_hpas(target);
+        }
+        if has_many_hpas || self.objects.by_target.get(target).len() > CROWD {
             let at = UnixMillis((self.now.0 / CROWD_EVERY_MS + 1) * CROWD_EVERY_MS);
             self.outbox.crowds.insert((at, target.clone()));
         }
+    }
+
+    /// The owner of an HPA on this target may name another one, and has to give the HPA up once somebody wants this one.
+    fn mark_owners_of_hpas(&mut self, target: &TargetId) {
+        let hpas = self.facts.hpas_by_target.get(target).iter();
+        let hpas = hpas.filter_map(|name| self.facts.hpas.get(&HpaId::new(target.namespace(), name)));
+        self.outbox.dirty.extend(hpas.map(|hpa| object_of(hpa).0));
     }
 
     /// The HPAs of a shadow keep their targets, which need not be the one of its spec.
@@ -46,6 +53,7 @@ impl World {
         while self.outbox.crowds.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, target)) = self.outbox.crowds.pop_first() {
                 self.outbox.dirty.extend(self.objects.by_target.get(&target).iter().cloned());
+                self.mark_owners_of_hpas(&target);
             }
         }
     }
