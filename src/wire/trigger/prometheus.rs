@@ -45,7 +45,7 @@ pub(super) const TYPE: TriggerType = TriggerType {
         Row {
             parameters: &["onMissing", "holdFor"],
             default: "–",
-            meaning: "`zero`, `error` or `hold` (the last good value up to the duration `holdFor`) for an answer without a number",
+            meaning: "`zero`, `error` or `hold` (the last good value up to the duration `holdFor`, also over a restart) for an answer without a number",
         },
         Row {
             parameters: &["onPartial"],
