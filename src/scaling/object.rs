@@ -285,9 +285,9 @@ impl Object {
         };
         recorded.adopt(&spec.status);
         let last_active_at = restored_active_at.max(spec.status.last_active_at_most());
-        let was_active = is_active(&spec.status);
         Self {
             target_id: TargetId::of(&spec.key.namespace, &spec.target),
+            was_active: is_active(&spec.status),
             own_pause: std::mem::take(&mut spec.pause),
             is_pause_over: false,
             spec,
@@ -312,7 +312,6 @@ impl Object {
             poll_cycle: None,
             cadence: ReadCadence::default(),
             last_active_at,
-            was_active,
             recorded_active_at: restored_active_at,
             decision: None,
             ready_pods: None,

@@ -153,8 +153,8 @@ impl World {
             if stood_by {
                 // The other instance has reported what happened meanwhile.
                 object.recorded.adopt(&object.spec.status);
+                object.was_active = object.is_active_in_status();
             }
-            object.was_active |= object.is_active_in_status();
             // The other instance may have written later activity.
             object.last_active_at = object.last_active_at.max(object.spec.status.last_active_at_most()).min(Some(now));
         }

@@ -6,7 +6,7 @@ use super::scaling::scales;
 use super::*;
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Event, Record};
-use crate::scaling::model::{Fallback, FallbackBehavior, Status, UnixMillis};
+use crate::scaling::model::{ConditionStatus, Fallback, FallbackBehavior, Status, UnixMillis};
 
 #[test]
 fn a_standby_only_watches_and_acts_at_once_when_it_leads() {
@@ -57,6 +57,28 @@ fn what_the_leader_does_is_not_somebody_else_s_in_the_history_of_a_standby() {
     rig.step(Event::Leading);
     let led_from = |record: &Record| matches!(record, Record::Standby { until: Some(at) } if *at == rig.now);
     assert!(rig.records.iter().any(led_from));
+}
+
+/// Regression: what had been active when the instance began to stand by was so still, hours later.
+#[test]
+fn what_ended_while_an_instance_stood_by_has_ended() {
+    let mut rig = shop(2, 5.0, |d| d.min_replicas = Some(1));
+    rig.seconds(60);
+    rig.is_standby = true;
+    rig.restart(Vec::new());
+    rig.seconds(3_600);
+    let ended = rig.now;
+    rig.annotate(&key("shop"), |object| {
+        object.status.last_active_at = Some(ended);
+        for condition in object.status.conditions.iter_mut().filter(|one| one.kind == ConditionKind::Active) {
+            condition.status = ConditionStatus::False;
+        }
+    });
+    rig.set_answer("up", Answer::Value(0.0));
+    rig.seconds(3_600);
+    rig.step(Event::Leading);
+    rig.seconds(120);
+    assert_eq!(rig.object("shop").status.last_active_at, Some(ended));
 }
 
 #[test]
