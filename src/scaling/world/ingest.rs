@@ -375,8 +375,11 @@ impl World {
             self.unindex_hpa(&hpa);
             gone = hpa.uid;
         }
-        if !gone.is_empty() && self.facts.gone_hpas.iter().all(|(uid, _)| *uid != gone) {
-            self.facts.gone_hpas.push_back((gone, self.outbox.next_write));
+        let next_write = self.outbox.next_write;
+        if let Some(known) = self.facts.gone_hpas.iter_mut().find(|(uid, _)| *uid == gone) {
+            known.1 = next_write;
+        } else if !gone.is_empty() {
+            self.facts.gone_hpas.push_back((gone, next_write));
             if self.facts.gone_hpas.len() > GONE_HPAS_MAX {
                 self.facts.gone_hpas.pop_front();
             }
