@@ -90,12 +90,7 @@ impl Object {
         let wanted_hpa = self.definition().map(|definition| definition.hpa_name.as_str());
         let workload = self.spec.target.name.as_str();
         let kind = self.target.gvkr().map_or_else(|| self.spec.target.kind.clone(), |gvkr| gvkr.kind_text());
-        let known = work.outbox.owners.get(target).cloned();
-        let winner = known.unwrap_or_else(|| {
-            let owner = owner_of_target(target, Some(self), work.others, work.facts);
-            work.outbox.owners.insert(target.clone(), owner.clone());
-            owner
-        })?;
+        let winner = self.owner_of(target, work)?;
         if winner != self.spec.key {
             return Some(target_is_taken(workload, &kind, &winner.name));
         }
@@ -121,6 +116,16 @@ impl Object {
                  advanced.horizontalPodAutoscalerConfig.name to enable ownership transfer",
                 foreign.name
             )
+        })
+    }
+
+    /// Returns the owner of a target, which is found once for all objects that are reconciled together.
+    fn owner_of(&self, target: &TargetId, work: &mut Work<'_>) -> Option<ObjectKey> {
+        let known = work.outbox.owners.get(target).cloned();
+        known.unwrap_or_else(|| {
+            let owner = owner_of_target(target, Some(self), work.others, work.facts);
+            work.outbox.owners.insert(target.clone(), owner.clone());
+            owner
         })
     }
 
@@ -192,11 +197,11 @@ impl Object {
     /// the HPA stays, as in KEDA, and holds the replicas.
     pub(super) fn give_up_hpa(&mut self, work: &mut Work<'_>) {
         let facts = work.facts;
-        let is_lost = |hpa: &&ObservedHpa| {
+        let lost = facts.hpas_of(self).filter(|hpa| !hpa.deletion_requested).find(|hpa| {
             let target = TargetId::of(&hpa.namespace, &hpa.target);
-            owner_of_target(&target, Some(self), work.others, facts).is_some_and(|owner| owner != self.spec.key)
-        };
-        if let Some(hpa) = facts.hpas_of(self).find(is_lost) {
+            self.owner_of(&target, work).is_some_and(|owner| owner != self.spec.key)
+        });
+        if let Some(hpa) = lost {
             self.delete_hpa(hpa, work);
         }
     }
