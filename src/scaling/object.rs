@@ -43,8 +43,8 @@ pub(super) struct Object {
     pub(super) is_target_being_read: bool,
     /// Reads of the target in a row that could not find out whether it is there.
     pub(super) target_faults: u32,
-    /// When a read found the target last; 0 if it must be read again before anything follows from its replicas.
-    pub(super) target_read_at: UnixMillis,
+    /// When a read found the target last; `None` if it must be read again before anything follows from its replicas.
+    pub(super) target_read_at: Option<UnixMillis>,
     /// The target may have changed since that read was sent, so its answer may be out of date.
     pub(super) is_target_read_old: bool,
     /// Replicas that the target had when it was first seen, before anything was done to it.
@@ -78,8 +78,8 @@ pub(super) struct Object {
     pub(super) decision: Option<Arc<Decision>>,
     pub(super) ready_pods: Option<Result<u32, String>>,
     pub(super) hpa_refusal: Option<HpaRefusal>,
-    /// Why the HPA could not be deleted.
-    pub(super) hpa_stays: Option<String>,
+    /// Why the HPA could not be deleted, and whether that will not pass by itself.
+    pub(super) hpa_stays: Option<(String, bool)>,
     /// Why the target could not be scaled.
     pub(super) scale_refusal: Option<String>,
     /// The API server stored another HPA than the one that was written, and would do so again.
@@ -296,7 +296,7 @@ impl Object {
             target_retry_at: None,
             is_target_being_read: false,
             target_faults: 0,
-            target_read_at: UnixMillis(0),
+            target_read_at: None,
             is_target_read_old: false,
             original_replicas: None,
             owns_target: false,
@@ -339,7 +339,6 @@ impl Object {
 
     /// An object that is seen for the first time, with what an earlier process recorded of it.
     pub(super) fn first_seen(spec: ScaledObject, restored: Option<RestoredState>, now: UnixMillis) -> Self {
-        let generation = spec.generation;
         let mut object = Self::new(spec, restored.as_ref().and_then(|state| state.last_active_at));
         // A clock that was ahead, or is behind now, must not lengthen a cooldown by what it is wrong.
         object.last_active_at = object.last_active_at.min(Some(now));
@@ -349,7 +348,8 @@ impl Object {
         }
         if let Some(state) = restored {
             object.recorded.put_to_zero = object.spec.is_hpa() && state.put_to_zero;
-            object.recorded.replicas = state.replicas.filter(|(of, _)| *of == generation).map(|(_, replicas)| replicas);
+            object.recorded.replicas =
+                state.replicas.filter(|(of, _)| *of == object.spec.generation).map(|(_, replicas)| replicas);
             object.held = state.held;
         }
         object
@@ -388,11 +388,12 @@ impl Object {
             self.recorded.replicas = None;
             self.scale_refusal = None;
             self.recorded.put_to_zero = false;
-            self.target_read_at = UnixMillis(0);
+            self.target_read_at = None;
         }
         // What was refused before may not be refused any more.
         if spec.generation != self.spec.generation {
             self.slots.scale.forget_failures();
+            self.scale_refusal = None;
         }
         if let (Some(new), Some(old)) = (&mut spec.observed, &mut self.spec.observed) {
             new.follow(old, spec.generation == self.spec.generation);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::work::Work;
 use crate::scaling::decision::Decision;
 use crate::scaling::event::{Record, ScaleTarget, WriteKind};
-use crate::scaling::model::{FINALIZERS, UnixMillis};
+use crate::scaling::model::FINALIZERS;
 use crate::scaling::object::{Object, Verdict};
 use crate::scaling::reason::Reason;
 use crate::scaling::target::Target;
@@ -53,7 +53,8 @@ impl Object {
         if !self.is_restoring && self.slots.scale.in_flight.is_none() {
             self.is_restoring = true;
             self.slots.scale.forget_failures();
-            self.target_read_at = UnixMillis(0);
+            self.slots.hpa.forget_failures();
+            self.target_read_at = None;
         }
         self.is_restoring
     }
@@ -66,12 +67,12 @@ impl Object {
         // The HPA is deleted first rather than by the garbage collector afterwards, since it would undo the
         // restoration.
         if let Some(hpa) = work.facts.hpa_of(self).filter(|_| self.slots.hpa.failures < RESTORE_TRIES) {
-            self.target_read_at = UnixMillis(0);
+            self.target_read_at = None;
             self.delete_hpa(hpa, work);
             return false;
         }
         // It is read once, after the last time that the HPA can have scaled it.
-        if self.target_read_at == UnixMillis(0) {
+        if self.target_read_at.is_none() {
             self.look_again(Duration::ZERO, work);
         }
         let target = self.resolve_target(work);

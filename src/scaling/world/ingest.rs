@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deletion::RESTORE_TRIES;
-use super::work::Work;
+use super::work::{WRITE_TRIES, Work};
 use super::{WATCHED, World, watched_kind};
 use crate::scaling::composite;
 use crate::scaling::event::{
@@ -608,10 +608,11 @@ impl Object {
         self.target_unreadable = None;
         self.target_retry_at = None;
         let is_running = self.polled_generation.is_some();
+        let is_kept_at_count = self.spec.pause.is_full() && self.target_faults < WRITE_TRIES;
         let is_to_be_restored = self.spec.deletion_requested && self.target_faults < RESTORE_TRIES;
         if read.result.is_ok() {
             self.target_faults = 0;
-            self.target_read_at = work.now;
+            self.target_read_at = Some(work.now);
         }
         match read.result {
             // The watch is newer than the read.
@@ -625,7 +626,9 @@ impl Object {
             }
             // Whether the target exists is unknown: polling goes on, and restoring its replicas is not given up at
             // once.
-            Err(error) if error.kind == TargetErrorKind::Other && (is_running || is_to_be_restored) => {
+            Err(error)
+                if error.kind == TargetErrorKind::Other && (is_running || is_to_be_restored || is_kept_at_count) =>
+            {
                 self.target = Target::Unknown;
                 self.target_faults = self.target_faults.saturating_add(1);
                 let retry_at = work.now.plus(TARGET_RETRY);

@@ -238,6 +238,7 @@ impl World {
                 &mut object.recorded_active_at,
                 &mut object.status_dirty_since,
                 &mut object.target_retry_at,
+                &mut object.target_read_at,
             ] {
                 *at = at.map(shift);
             }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lists::ListTracker;
-use super::work::Work;
-use super::writes::WRITE_TRIES;
+use super::work::{WRITE_TRIES, Work};
 use super::{NO_COLLECTOR, watched_kind};
 use crate::scaling::age;
 use crate::scaling::event::{Command, Record, StatusPatch, WriteKind};
@@ -80,6 +79,7 @@ impl Object {
         if is_changed {
             // What was refused before may not be refused any more.
             self.slots.scale.forget_failures();
+            self.scale_refusal = None;
         }
         if is_changed && self.polled_generation.is_some() && !self.spec.pause.is_full() {
             work.schedule.plan(&self.spec.key, work.now);
@@ -231,11 +231,9 @@ impl Object {
         if !matches!(self.target, Target::Found { .. }) || work.facts.watched_target(self).is_some() {
             return;
         }
-        let due = self.target_read_at.plus(after);
-        if due <= work.now {
-            self.doubt_target();
-        } else {
-            work.outbox.wake(&self.spec.key, due);
+        match self.target_read_at.map(|at| at.plus(after)).filter(|due| *due > work.now) {
+            Some(due) => work.outbox.wake(&self.spec.key, due),
+            None => self.doubt_target(),
         }
     }
 
@@ -261,15 +259,15 @@ impl Object {
         if was_running {
             self.emit_normal("KEDAScalersStopped", "StopScaling", "Stopped scalers watch", work);
             // The HPA may have scaled since the last read.
-            self.target_read_at = UnixMillis(0);
+            self.target_read_at = None;
             self.hpa_stays = None;
         }
         let is_ours = |hpa: &&ObservedHpa| !hpa.deletion_requested && !self.spec.is_shadow;
         if let Some(hpa) = work.facts.hpa_of(self).filter(is_ours) {
-            self.target_read_at = UnixMillis(0);
+            self.target_read_at = None;
             self.delete_hpa(hpa, work);
             return match &self.hpa_stays {
-                Some(message) => {
+                Some((message, _)) => {
                     Verdict::Failed { phrase: "failed to delete HPA for paused ScaledObject", message: message.clone() }
                 }
                 None => Verdict::Pending,
@@ -334,8 +332,9 @@ impl Object {
         if let Some(old) = work.facts.misnamed_hpa(self) {
             self.delete_hpa(old, work);
             return match &self.hpa_stays {
-                Some(message) => Verdict::failed(Step::BuildScalers, message.clone()),
-                None => Verdict::Pending,
+                Some((message, true)) => Verdict::failed(Step::BuildScalers, message.clone()),
+                // The old one goes on scaling meanwhile.
+                _ => Verdict::Pending,
             };
         }
         self.hpa_stays = None;

@@ -20,6 +20,9 @@ use crate::scaling::object::Object;
 use crate::scaling::schedule::Schedule;
 use crate::scaling::target::{Target, TargetId};
 
+/// What still fails after so many attempts is said on the object.
+pub(super) const WRITE_TRIES: u32 = 3;
+
 /// All objects, with their indexes.
 #[derive(Debug, Default)]
 pub(super) struct Objects {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::World;
 use super::ingest::is_older;
 use super::poll_cycle::scale_event;
-use super::work::Work;
+use super::work::{WRITE_TRIES, Work};
 use crate::scaling::event::{
     Command, Record, ScaleTarget, Write, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk,
 };
@@ -24,8 +24,6 @@ const RETRY_REFUSED: Duration = Duration::from_secs(30);
 const RETRY_REFUSED_MAX: Duration = Duration::from_mins(10);
 /// A target that refuses to be scaled stays as it is until the next attempt, whatever its load.
 const RETRY_SCALE_MAX: Duration = Duration::from_mins(2);
-/// What still fails after so many attempts is said on the object.
-pub(super) const WRITE_TRIES: u32 = 3;
 /// Whoever leaves a corrected HPA alone for this long no longer fights for it.
 const QUIET: Duration = Duration::from_mins(1);
 /// A watch usually shows an HPA within this time.
@@ -228,7 +226,7 @@ impl World {
                 object.hpa_stays = None;
                 self.hpa_gone(&HpaId::new(&key.namespace, &name), &uid);
             }
-            WriteKind::DeleteHpa { .. } => object.hpa_stays = is_said.then(|| error.message.clone()),
+            WriteKind::DeleteHpa { .. } => object.hpa_stays = is_said.then(|| (error.message.clone(), is_final)),
             // An earlier attempt succeeded, and its answer was lost.
             WriteKind::Release { finalizers, .. } if error.kind == WriteErrorKind::NotFound => {
                 object.spec.finalizers = finalizers;

@@ -62,6 +62,22 @@ fn a_count_is_restored_though_scaling_was_refused_before_the_deletion() {
     assert_eq!(rig.replicas("web"), 3);
 }
 
+/// Regression: attempts at something else counted, so that the HPA stayed and could undo the restoration.
+#[test]
+fn the_hpa_goes_first_though_it_was_refused_before_the_deletion() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.annotate(&key("shop"), |object| object.restore_to_original = true);
+    rig.seconds(5);
+    rig.set_replicas("web", 9);
+    rig.cluster.refused_hpas.push("keda-hpa-shop".to_owned());
+    rig.edit(&key("shop"), |object| redefine(object, |d| d.max_replicas = 9));
+    rig.seconds(7_200);
+    rig.clear();
+    rig.cluster.delete_object(&key("shop"));
+    rig.seconds(30);
+    assert_eq!(rig.kinds(), ["DeleteHpa", "Scale", "Release"]);
+}
+
 /// Regression: the target still had its count when the object was deleted, and lost it by a scale that was under way.
 #[test]
 fn a_scale_that_is_under_way_is_waited_for_before_the_count_is_restored() {

@@ -362,6 +362,19 @@ fn a_paused_count_is_compared_with_a_target_that_no_watch_shows() {
     rig.clear();
     rig.seconds(600);
     assert_eq!(rig.kinds(), [""; 0], "looking writes nothing");
+    // Nor does a look that fails once.
+    for _ in 0..20 {
+        rig.target_fault = Some("the api server was too slow".to_owned());
+        rig.seconds(5);
+        rig.target_fault = None;
+        rig.seconds(10);
+    }
+    assert_eq!((rig.kinds(), rig.reasons()), (vec![], vec![]));
+    // A step of the clock does not put the next one off.
+    rig.step_clock(-3_600_000);
+    scale_rollout(&mut rig, 6);
+    rig.seconds(75);
+    assert_eq!(rollout_s_replicas(&rig), 3);
 }
 
 /// Regression: the same, when the original count is restored.
@@ -414,4 +427,14 @@ fn a_paused_count_that_is_refused_is_said_and_tried_again() {
     rig.cluster.refuses_scales = false;
     rig.seconds(150);
     assert_eq!((rig.replicas("web"), &*rig.ready_message("shop")), (0, "ScaledObject is paused"));
+    // An attempt that is new is not said to be refused before it was made.
+    let mut rig = shop(0, 5.0, |_| {});
+    rig.cluster.refuses_scales = true;
+    rig.seconds(60);
+    rig.cluster.refuses_scales = false;
+    rig.clear();
+    rig.annotate(&key("shop"), |object| object.pause.replicas = Some(Ok(1)));
+    rig.seconds(5);
+    assert_eq!((rig.replicas("web"), &*rig.ready_message("shop")), (1, "ScaledObject is paused"));
+    assert!(rig.events.iter().all(|event| !event.note.contains("denied")), "{:?}", rig.events);
 }
