@@ -83,10 +83,13 @@ spec:
         samples.iter().any(|row| row["value"] == 500.0) && samples.iter().any(|row| row["value"] == 0.0),
         "{samples:?}"
     );
-    let events = cluster.events(&namespace, "total-request-hpa");
+    // Events make way for all other writes.
     for reason in ["KEDAScalersStarted", "ScaledObjectReady", "KEDAScaleTargetActivated", "KEDAScaleTargetDeactivated"]
     {
-        assert!(events.iter().any(|(_, found, _)| found == reason), "{reason}: {events:?}");
+        wait_for(reason, || {
+            let events = cluster.events(&namespace, "total-request-hpa");
+            events.iter().any(|(_, found, _)| found == reason).then_some(())
+        });
     }
     cluster.kubectl(&["delete", "scaledobject", "-n", &namespace, "total-request-hpa", "--timeout=30s"]);
     wait_for("the HPA to be gone with its owner", || {
