@@ -2,7 +2,7 @@
 //! was scaled that should not have been.
 //!
 //! `cargo bench --bench faults` takes about 17 minutes, with `cargo test --bench faults` the same in a debug build. It
-//! ends with exit code 1 if anything was scaled wrongly, if hpalite did not recover by itself, if `why` cannot tell
+//! ends with exit code 1 if anything was scaled wrongly, if hpalite did not recover by itself, if `why` cannot say
 //! of it afterwards, or if a fault cannot be made here. All can with root, and with Debian's package `faketime`.
 //!
 //! | variable | default | |
@@ -52,7 +52,7 @@ mod watch;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use stage::{Outcome, Stage, Tell, Tells};
+use stage::{Explanation, Explanations, Outcome, Stage};
 
 /// What an instance may have had at most.
 const MEMORY_MB_MAX: f64 = 128.0;
@@ -67,11 +67,11 @@ struct Fault {
     least: u64,
     /// The same if the long faults are wanted.
     least_long: u64,
-    tells: Tells,
+    explanations: Explanations,
 }
 
 const fn fault(name: &'static str, make: Make) -> Fault {
-    Fault { name, make, least: 0, least_long: 0, tells: &[] }
+    Fault { name, make, least: 0, least_long: 0, explanations: &[] }
 }
 
 impl Fault {
@@ -86,8 +86,8 @@ impl Fault {
     }
 
     /// What `hpalite why` has to say of it afterwards.
-    const fn telling(self, tells: Tells) -> Self {
-        Self { tells, ..self }
+    const fn explained_by(self, explanations: Explanations) -> Self {
+        Self { explanations, ..self }
     }
 }
 
@@ -95,65 +95,69 @@ impl Fault {
 macro_rules! error {
     ($words:literal) => {
         &[
-            Tell::Of("steady", $words),
-            Tell::Of("asleep", $words),
-            Tell::Of("steady", "s0-prometheus no longer in error"),
-            Tell::Of("asleep", "s0-prometheus no longer in error"),
-            Tell::Meanwhile("steady", "held by trigger s0-prometheus in error since"),
-            Tell::Meanwhile("asleep", "held by trigger s0-prometheus in error since"),
+            Explanation::Of("steady", $words),
+            Explanation::Of("asleep", $words),
+            Explanation::Of("steady", "s0-prometheus no longer in error"),
+            Explanation::Of("asleep", "s0-prometheus no longer in error"),
+            Explanation::Meanwhile("steady", "held by trigger s0-prometheus in error since"),
+            Explanation::Meanwhile("asleep", "held by trigger s0-prometheus in error since"),
         ]
     };
 }
 
 /// What was asked at the old address has no answer.
-const MOVED: Tells = &[
-    Tell::Of("steady", "within 2s (timeout)"),
-    Tell::Of("asleep", "within 2s (timeout)"),
-    Tell::Of("steady", "s0-prometheus no longer in error"),
-    Tell::Of("asleep", "s0-prometheus no longer in error"),
+const MOVED: Explanations = &[
+    Explanation::Of("steady", "within 2s (timeout)"),
+    Explanation::Of("asleep", "within 2s (timeout)"),
+    Explanation::Of("steady", "s0-prometheus no longer in error"),
+    Explanation::Of("asleep", "s0-prometheus no longer in error"),
 ];
-const DISPLACED: Tells = &[
-    Tell::Of("steady", "the history lost"),
-    Tell::Of("steady", "was deleted, renamed or replaced while it was in use"),
-    Tell::Of("asleep", "was deleted, renamed or replaced while it was in use"),
+const DISPLACED: Explanations = &[
+    Explanation::Of("steady", "the history lost"),
+    Explanation::Of("steady", "was deleted, renamed or replaced while it was in use"),
+    Explanation::Of("asleep", "was deleted, renamed or replaced while it was in use"),
 ];
-const CORRUPT: Tells = &[
-    Tell::Of("steady", "the history lost"),
-    Tell::Of("steady", "the database was corrupt"),
-    Tell::Of("asleep", "the database was corrupt"),
+const CORRUPT: Explanations = &[
+    Explanation::Of("steady", "the history lost"),
+    Explanation::Of("steady", "the database was corrupt"),
+    Explanation::Of("asleep", "the database was corrupt"),
 ];
-const KILLED: Tells = &[
-    Tell::Of("steady", "hpalite started, after it was killed or crashed"),
-    Tell::Of("asleep", "hpalite started, after it was killed or crashed"),
+const KILLED: Explanations = &[
+    Explanation::Of("steady", "hpalite started, after it was killed or crashed"),
+    Explanation::Of("asleep", "hpalite started, after it was killed or crashed"),
 ];
-const STOOD_BY: Tells =
-    &[Tell::Of("steady", "hpalite leads, after it stood by"), Tell::Of("asleep", "hpalite leads, after it stood by")];
+const STOOD_BY: Explanations = &[
+    Explanation::Of("steady", "hpalite leads, after it stood by"),
+    Explanation::Of("asleep", "hpalite leads, after it stood by"),
+];
 
 /// In the order in which they are tried; the last ones replace the daemon.
 ///
 /// A reading counts for 30 s, and a process that is 10 s late stood still: what is about either lasts longer than that.
-/// Of the API server, the HPA controller and the clocks nothing is told while hpalite has nothing to write.
+/// The history has nothing of the API server, the HPA controller and the clocks while hpalite has nothing to write.
 const FAULTS: &[Fault] = &[
     fault("metric server refuses connections", server::refusing)
         .lasting(45)
-        .telling(error!("connection refused (connect)")),
+        .explained_by(error!("connection refused (connect)")),
     fault("metric server cannot be connected to", server::unreachable)
         .lasting(45)
-        .telling(error!("within 2s (timeout)")),
-    fault("metric server accepts and says nothing", server::silent).lasting(45).telling(error!("within 2s (timeout)")),
+        .explained_by(error!("within 2s (timeout)")),
+    fault("metric server accepts and says nothing", server::silent)
+        .lasting(45)
+        .explained_by(error!("within 2s (timeout)")),
     fault("metric server dies silently between polls", server::forgotten),
     fault("metric server resets in the middle of an answer", server::cutting)
-        .telling(error!("it closed the connection without a complete answer (connect)")),
-    fault("metric server takes 5 s for each piece", server::slow).telling(error!("within 2s (timeout)")),
+        .explained_by(error!("it closed the connection without a complete answer (connect)")),
+    fault("metric server takes 5 s for each piece", server::slow).explained_by(error!("within 2s (timeout)")),
     fault("metric server answers 503", server::status)
-        .telling(error!("answered status 503: Service Unavailable (status)")),
+        .explained_by(error!("answered status 503: Service Unavailable (status)")),
     fault("metric server answers garbage", server::garbage)
-        .telling(error!("answered something that is not the Prometheus API's JSON (response)")),
-    fault("metric server answers 1 MB", server::megabyte).telling(error!("prometheus query returned 2 series")),
+        .explained_by(error!("answered something that is not the Prometheus API's JSON (response)")),
+    fault("metric server answers 1 MB", server::megabyte).explained_by(error!("prometheus query returned 2 series")),
     fault("metric server answers half a body", server::half)
-        .telling(error!("it closed the connection without a complete answer (connect)")),
-    fault("metric server answers NaN", server::nan).telling(error!("(1 poll): nan")),
-    fault("address behind the metric server's name changes", server::moved).telling(MOVED),
+        .explained_by(error!("it closed the connection without a complete answer (connect)")),
+    fault("metric server answers NaN", server::nan).explained_by(error!("(1 poll): nan")),
+    fault("address behind the metric server's name changes", server::moved).explained_by(MOVED),
     fault("API server refuses connections", control_plane::refusing),
     fault("API server cannot be connected to", control_plane::unreachable),
     fault("API server: connections die silently", control_plane::silent),
@@ -168,19 +172,19 @@ const FAULTS: &[Fault] = &[
     fault("CA of the API server replaced", control_plane::authority),
     fault("process stopped", machine::stopped)
         .lasting(60)
-        .telling(&[Tell::Meanwhile("steady", ", though polled every 1 s")]),
+        .explained_by(&[Explanation::Meanwhile("steady", ", though polled every 1 s")]),
     fault("clock one hour ahead", machine::clock_ahead),
     fault("clock one hour back", machine::clock_back),
-    fault("database deleted", database::deleted).telling(DISPLACED),
-    fault("database renamed", database::renamed).telling(DISPLACED),
-    fault("database emptied", database::emptied).telling(CORRUPT),
-    fault("database cut in half", database::cut).telling(CORRUPT),
-    fault("database's folder renamed", database::folder_renamed).telling(DISPLACED),
+    fault("database deleted", database::deleted).explained_by(DISPLACED),
+    fault("database renamed", database::renamed).explained_by(DISPLACED),
+    fault("database emptied", database::emptied).explained_by(CORRUPT),
+    fault("database cut in half", database::cut).explained_by(CORRUPT),
+    fault("database's folder renamed", database::folder_renamed).explained_by(DISPLACED),
     fault("database immutable", database::immutable),
-    fault("disk full, and killed while it is", database::disk_full).telling(KILLED),
-    fault("leader of two stopped", machine::leader_stopped).lasting(60).telling(STOOD_BY),
+    fault("disk full, and killed while it is", database::disk_full).explained_by(KILLED),
+    fault("leader of two stopped", machine::leader_stopped).lasting(60).explained_by(STOOD_BY),
     fault("leader of two killed during a cooldown", machine::leader_killed),
-    fault("killed again and again under load", kills::rounds).telling(KILLED),
+    fault("killed again and again under load", kills::rounds).explained_by(KILLED),
 ];
 
 fn main() -> ExitCode {
@@ -198,9 +202,9 @@ fn main() -> ExitCode {
     let mut stage = Stage::build(kills);
     println!("{:<58} {:>9} {:>6}  seen", format!("fault, {seconds} s unless it says how long"), "recovered", "wrong");
     let (mut failed, mut tried) = (Vec::new(), 0);
-    for Fault { name, make, least, least_long, tells } in chosen.iter().copied() {
+    for Fault { name, make, least, least_long, explanations } in chosen.iter().copied() {
         let lasts = seconds.max(if is_long { *least_long } else { *least });
-        let row = stage.trial(Duration::from_secs(lasts), *make, tells);
+        let row = stage.trial(Duration::from_secs(lasts), *make, explanations);
         let title = if lasts > seconds { format!("{name}, {lasts} s") } else { (*name).to_owned() };
         println!("{title:<58} {row}");
         tried += usize::from(row.is_tried);

@@ -415,11 +415,9 @@ impl Object {
             self.last_active_at = Some(work.now);
             decision = decide(&self.spec, decision.triggers, current, self.last_active_at, work.now);
         }
-        self.was_active = match decision.is_active() {
-            Some(_) if decision.is_held() => self.was_active,
-            Some(is_active) => is_active,
-            None => self.was_active,
-        };
+        if let Some(is_active) = decision.is_active().filter(|_| !decision.is_held()) {
+            self.was_active = is_active;
+        }
         if self.spec.leaves_replicas() && self.recorded.put_to_zero && current == Ok(0) {
             give_back(&mut decision);
         }

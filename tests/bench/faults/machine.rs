@@ -9,7 +9,7 @@ use super::stage::{NAMESPACE, Outcome, Stage, pass};
 /// Where Debian's package `faketime` has its library.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
-/// `hpalite why` tells that an instance leads if it stood by for a minute before.
+/// `hpalite why` says that an instance leads if it stood by for a minute before.
 const STANDS_BY: Duration = Duration::from_secs(61);
 
 pub(crate) fn stopped(stage: &mut Stage, lasts: Duration) -> Outcome {

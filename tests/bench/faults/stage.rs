@@ -89,14 +89,14 @@ impl fmt::Display for Row {
 
 /// What `hpalite why` has to say of a fault: words about an object.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Tell {
+pub(crate) enum Explanation {
     /// Of the time of the trial.
     Of(&'static str, &'static str),
     /// Of the moment when half of the fault was over.
     Meanwhile(&'static str, &'static str),
 }
 
-pub(crate) type Tells = &'static [Tell];
+pub(crate) type Explanations = &'static [Explanation];
 
 /// A Deployment as the API server has it. The generation rises with every change of its spec, so none goes unnoticed.
 pub(crate) type Seen = BTreeMap<&'static str, (i64, i64)>;
@@ -119,13 +119,13 @@ pub(crate) struct Stage {
     /// What moved without being asked to in this trial: how often, and in words.
     wrong: usize,
     moved: Vec<String>,
-    /// When this trial began, and what has to be told of it.
+    /// When this trial began, and what `why` has to say about it.
     began: Instant,
     middle: Instant,
     /// The numbers of replicas that each Deployment has had since then, and had before.
     paths: BTreeMap<&'static str, Vec<i64>>,
     paths_since: i64,
-    tells: Tells,
+    explanations: Explanations,
     peak_mb_max: f64,
 }
 
@@ -171,7 +171,7 @@ impl Stage {
             middle: Instant::now(),
             paths: BTreeMap::new(),
             paths_since: 0,
-            tells: &[],
+            explanations: &[],
             peak_mb_max: 0.0,
         };
         stage.point_name_at("127.0.0.1");
@@ -342,7 +342,7 @@ impl Stage {
         for (name, (generation, replicas)) in &seen {
             let (expected, before) = self.expected[name];
             if (expected, before) != (*generation, *replicas) {
-                // Of two changes that make up for each other only the generation tells.
+                // Two changes that cancel each other out show in the generation alone.
                 self.wrong += usize::try_from((generation - expected).abs()).unwrap_or(1).max(1);
                 self.moved.push(format!("{name} {before}→{replicas}, {} writes, {when}", generation - expected));
                 self.paths.entry(name).or_default().push(*replicas);
@@ -386,8 +386,13 @@ impl Stage {
 
     /// Makes one fault, and waits until hpalite scales again by itself. What has moved is looked for before that and after
     /// it, and once more when the next trial begins.
-    pub(crate) fn trial(&mut self, lasts: Duration, fault: fn(&mut Self, Duration) -> Outcome, tells: Tells) -> Row {
-        (self.began, self.middle, self.tells) = (Instant::now(), Instant::now() + lasts / 2, tells);
+    pub(crate) fn trial(
+        &mut self,
+        lasts: Duration,
+        fault: fn(&mut Self, Duration) -> Outcome,
+        explanations: Explanations,
+    ) -> Row {
+        (self.began, self.middle, self.explanations) = (Instant::now(), Instant::now() + lasts / 2, explanations);
         self.look("before the fault");
         self.begin_paths(1);
         let log_before = self.daemon().log();
@@ -472,7 +477,7 @@ impl Stage {
         format!("{}{errors}", String::from_utf8_lossy(&output.stdout))
     }
 
-    /// `hpalite why` explains the newest scales, and tells of the fault. What the history has beside them is wrong.
+    /// `hpalite why` explains the newest scales, and names the fault. What the history has beside them is wrong.
     pub(crate) fn is_told(&mut self) -> Result<(), String> {
         let began = Instant::now();
         let path = &self.paths["steady"];
@@ -484,11 +489,11 @@ impl Stage {
             let mut asked: BTreeMap<(&str, &str), String> = BTreeMap::new();
             let scales = [("asleep", "1→0 by hpalite"), ("steady", newest.as_str())];
             let wanted = scales.into_iter().map(|(name, words)| (name, ["--since", &since], words));
-            let tells = self.tells.iter().map(|tell| match tell {
-                Tell::Of(name, words) => (*name, ["--since", &since], *words),
-                Tell::Meanwhile(name, words) => (*name, ["--at", &middle], *words),
+            let explanations = self.explanations.iter().map(|explanation| match explanation {
+                Explanation::Of(name, words) => (*name, ["--since", &since], *words),
+                Explanation::Meanwhile(name, words) => (*name, ["--at", &middle], *words),
             });
-            let missing = wanted.chain(tells).filter(|(name, when, words)| {
+            let missing = wanted.chain(explanations).filter(|(name, when, words)| {
                 !asked.entry((name, when[0])).or_insert_with(|| self.why(name, *when)).contains(words)
             });
             let missing: Vec<_> = missing.map(|(name, [when, _], words)| format!("{name} {when}: {words}")).collect();
@@ -496,12 +501,12 @@ impl Stage {
                 if !missing.is_empty() || std::env::var_os("HPALITE_FAULTS_WHY").is_some() {
                     asked.iter().for_each(|((name, when), text)| println!("--- why {name} {when}\n{text}"));
                 }
-                break if missing.is_empty() { Ok(()) } else { Err(format!("why does not tell {missing:?}")) };
+                break if missing.is_empty() { Ok(()) } else { Err(format!("why does not explanation {missing:?}")) };
             }
             std::thread::park_timeout(Duration::from_millis(100));
         };
         if began.elapsed() > Duration::from_secs(5) {
-            println!("why needed {:.1} s after the recovery to tell all of it", began.elapsed().as_secs_f64());
+            println!("why needed {:.1} s after the recovery to explanation all of it", began.elapsed().as_secs_f64());
         }
         for invented in self.invented() {
             self.blame(invented);

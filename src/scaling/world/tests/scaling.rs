@@ -401,27 +401,28 @@ fn a_scale_that_was_refused_is_tried_again_at_an_edit_and_soon_without_one() {
 /// Regression: the first answer after an outage, often an empty one, found the cooldown over.
 #[test]
 fn an_outage_that_hid_the_end_of_a_load_is_no_part_of_the_cooldown() {
-    let mut rig = shop(3, 500.0, |d| d.cooldown_period = Duration::from_secs(300));
-    rig.seconds(120);
+    let loaded = || {
+        let mut rig = shop(3, 500.0, |d| d.cooldown_period = Duration::from_secs(300));
+        rig.seconds(120);
+        rig
+    };
+    let cools_down_from_here = |rig: &mut Rig| {
+        rig.set_answer("up", Answer::Value(0.0));
+        rig.seconds(280);
+        assert_eq!(rig.replicas("web"), 3);
+        rig.seconds(90);
+        assert_eq!(rig.replicas("web"), 0);
+    };
+    let mut rig = loaded();
     rig.set_answer("up", failed("connection refused"));
     rig.seconds(900);
-    rig.set_answer("up", Answer::Value(0.0));
-    rig.seconds(280);
-    assert_eq!(rig.replicas("web"), 3);
-    rig.seconds(90);
-    assert_eq!(rig.replicas("web"), 0);
+    cools_down_from_here(&mut rig);
     // A standstill hides it as well.
-    let mut rig = shop(3, 500.0, |d| d.cooldown_period = Duration::from_secs(300));
-    rig.seconds(120);
-    rig.set_answer("up", Answer::Value(0.0));
+    let mut rig = loaded();
     rig.stand_still(900_000);
-    rig.seconds(280);
-    assert_eq!(rig.replicas("web"), 3);
-    rig.seconds(90);
-    assert_eq!(rig.replicas("web"), 0);
+    cools_down_from_here(&mut rig);
     // What was inactive before an outage goes on cooling down.
-    let mut rig = shop(3, 500.0, |d| d.cooldown_period = Duration::from_secs(300));
-    rig.seconds(120);
+    let mut rig = loaded();
     rig.set_answer("up", Answer::Value(0.0));
     rig.seconds(60);
     rig.set_answer("up", failed("connection refused"));

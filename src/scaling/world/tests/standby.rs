@@ -97,7 +97,7 @@ fn a_load_that_ends_with_the_instance_that_saw_it_still_cools_down() {
     assert_eq!(scales(&rig), [(2, 0)]);
 }
 
-/// Regression: an instance that took over told once more what had happened since it began to stand by.
+/// Regression: an instance that took over repeated the Events of what had happened since it began to stand by.
 #[test]
 fn what_the_leader_has_told_is_told_once() {
     let fallback = |d: &mut Definition| {
