@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use super::annotated::wait_for_replicas;
 use super::case::Case;
 use super::migration::done;
 use super::second::CUSTOM;
-use crate::support::cluster::{Cluster, Daemon, path, wait_seeing};
+use crate::support::cluster::{Cluster, Daemon, bounded, path, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 use crate::support::prometheus::Prometheus;
 
@@ -262,7 +261,7 @@ fn the_walkthrough_of_prometheus_adapter_runs_unchanged_beside_a_scaled_object()
     }
     assert!(read("v1beta1", "services/front/waiting").is_ok());
 
-    let check = Command::new(env!("CARGO_BIN_EXE_hpalite")).args(["check", &file.display().to_string()]).output();
+    let check = bounded(env!("CARGO_BIN_EXE_hpalite")).args(["check", &file.display().to_string()]).output();
     assert_eq!(check.expect("hpalite can be run").status.code(), Some(2));
     daemon.stop();
 }

@@ -1,14 +1,12 @@
 //! HPAs that ask for metrics by annotations, in every form of kube-metrics-adapter, beside a ScaledObject, with the real
 //! HPA controller and a real Prometheus.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use super::Exclusive;
 use super::adapter::Installed;
 use super::case::{Case, Source};
-use crate::support::cluster::{Daemon, condition, wait_seeing};
+use crate::support::cluster::{Daemon, bounded, condition, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 const EXTERNAL: &str = "metric-config.external";
@@ -108,7 +106,7 @@ pub(super) fn wait_for_replicas(case: &Case<'_>, name: &str, wanted: i64) {
 
 /// Runs a command on the daemon's live file.
 fn hpalite(daemon: &Daemon, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let output = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args(arguments)
         .arg("--db")
         .arg(daemon.db())
@@ -269,7 +267,7 @@ fn every_form_of_annotation_scales_beside_a_scaled_object() {
     });
     let why = hpalite(&daemon, &["why", &object("bad")]);
     assert!(why.contains("its definition, which is invalid") && why.contains("\"soon\""), "{why}");
-    let doctor = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let doctor = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args(["doctor", "--json", "--kubeconfig", cluster.env("KUBECONFIG"), "--prometheus-server", server])
         .args(["--additional-prometheus-servers", &format!("other={server}"), "--allow-network=127.0.0.0/8"])
         .output()

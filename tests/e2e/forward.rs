@@ -1,8 +1,6 @@
 //! A second adapter beside hpalite: its external metrics are asked when they are read, and the API goes from it to hpalite
 //! and back, with the real HPA controller.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use super::annotated::wait_for_replicas;
@@ -11,7 +9,7 @@ use super::migration::{Reinstalled, done, refused, takeover};
 use super::second::{GROUP, Mood, Second, WithoutSecond, spec};
 use super::{Exclusive, exclusive};
 use crate::prometheus::tls::Authority;
-use crate::support::cluster::{APISERVICE, Cluster, Daemon, wait_seeing};
+use crate::support::cluster::{APISERVICE, Cluster, Daemon, bounded, wait_seeing};
 
 #[test]
 fn metrics_of_a_second_adapter_are_served_beside_ours_and_the_api_goes_forth_and_back() {
@@ -139,7 +137,7 @@ fn metrics_of_a_second_adapter_are_served_beside_ours_and_the_api_goes_forth_and
 }
 
 fn doctor(cluster: &Cluster, flags: &[&str], rules: &str) -> (Option<i32>, Value) {
-    let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let output = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args(["doctor", "--json", "--kubeconfig", cluster.env("KUBECONFIG"), "--adapter-config", rules])
         .env("HPALITE_ALLOW_NETWORKS", "127.0.0.0/8, ::1")
         .args(flags)

@@ -6,7 +6,7 @@ use super::case::Case;
 use super::daemon;
 use super::migration::{done, refused};
 use super::pause::running;
-use crate::support::cluster::{condition, wait_for, wait_seeing};
+use crate::support::cluster::{bounded, condition, wait_for, wait_seeing};
 
 /// The changes of the condition Paused in the history, in their order.
 fn recorded(case: &Case<'_>) -> Vec<(String, String)> {
@@ -21,7 +21,7 @@ fn recorded(case: &Case<'_>) -> Vec<(String, String)> {
 
 fn why(case: &Case<'_>) -> String {
     let db = daemon().1.db().display().to_string();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let output = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args(["why", "-n", &case.namespace, "so", "--db", &db])
         .output()
         .expect("hpalite can be run");

@@ -12,15 +12,16 @@ use super::second::{CUSTOM, Second, WithoutSecond, spec};
 use super::takeover::{apply_as_keda, leave_as_keda};
 use super::{Exclusive, exclusive};
 use crate::prometheus::tls::Authority;
-use crate::support::cluster::{APISERVICE, Cluster, Daemon, path, wait_for, wait_seeing};
+use crate::support::cluster::{APISERVICE, Cluster, Daemon, bounded, path, wait_for, wait_seeing};
 
 /// Restores the cluster for other tests, even after a failure.
 pub(crate) struct Reinstalled<'a>(pub(crate) &'a Cluster);
 
 impl Drop for Reinstalled<'_> {
     fn drop(&mut self) {
-        // A second panic during a failing test would abort.
-        let _ = self.0.try_kubectl(&["delete", "namespace", "keda", "--ignore-not-found"]);
+        // A second panic during a failing test would abort. No namespace goes while an APIService has nobody behind it.
+        let _ = self.0.try_kubectl(&["delete", "apiservice", APISERVICE, "--ignore-not-found"]);
+        let _ = self.0.try_kubectl(&["delete", "namespace", "keda", "--ignore-not-found", "--timeout=170s"]);
         let _ = self.0.try_kubectl(&["delete", "service", "hpalite", "-n", "hpalite", "--ignore-not-found"]);
         for folder in ["k8s/crds", "k8s/crds/keda-v1", "k8s/base"] {
             let _ = self.0.try_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &path(folder)]);
@@ -29,7 +30,7 @@ impl Drop for Reinstalled<'_> {
 }
 
 fn command(cluster: &Cluster, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hpalite"));
+    let mut command = bounded(env!("CARGO_BIN_EXE_hpalite"));
     command.args(arguments).args(["--kubeconfig", cluster.env("KUBECONFIG")]);
     command
 }

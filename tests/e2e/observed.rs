@@ -1,6 +1,5 @@
 //! HPAs that hpalite serves by rules, or not at all, are remembered and explained, with the real HPA controller.
 
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -9,7 +8,7 @@ use super::Exclusive;
 use super::adapter::{Installed, exporter, hpa, pod};
 use super::annotated::wait_for_replicas;
 use super::case::Case;
-use crate::support::cluster::{Daemon, wait_seeing};
+use crate::support::cluster::{Daemon, bounded, wait_seeing};
 use crate::support::prometheus::Prometheus;
 
 const RULES: &str = r#"rules:
@@ -20,7 +19,7 @@ const RULES: &str = r#"rules:
 
 /// Runs a command on the daemon's live file.
 fn hpalite(daemon: &Daemon, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let output = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args(arguments)
         .arg("--db")
         .arg(daemon.db())

@@ -1,12 +1,10 @@
 //! The status page of the running daemon, and `hpalite history`.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
 use super::daemon;
-use crate::support::cluster::{http_get, wait_seeing};
+use crate::support::cluster::{bounded, http_get, wait_seeing};
 
 #[test]
 fn the_page_and_the_plot_show_what_the_daemon_does() {
@@ -38,7 +36,7 @@ fn the_page_and_the_plot_show_what_the_daemon_does() {
     let now = history["replicas"].as_array().unwrap().last().unwrap().as_array().unwrap();
     assert_eq!(now.last(), Some(&Value::from(3)), "{history}");
 
-    let plot = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let plot = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args(["history", &format!("{}/so", case.namespace), "--since", "10m", "--width", "100", "--db"])
         .arg(daemon.db())
         .output()

@@ -1,6 +1,5 @@
 //! `hpalite replay` beside the real HPA controller: what it did is replayed, and what is replayed it does.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::case::{Case, Source};
 use super::daemon;
-use crate::support::cluster::{deployment, wait_seeing, wait_until};
+use crate::support::cluster::{bounded, deployment, wait_seeing, wait_until};
 
 /// Loads, each until the controller has followed: it needs several looks where it may only double, and a lower count waits
 /// for its window of 5 s.
@@ -19,7 +18,7 @@ const LOADS: [f64; 4] = [30.0, 80.0, 12.0, 55.0];
 const STAYS: usize = 8;
 
 fn hpalite(arguments: &[&str]) -> Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let output = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args(arguments)
         .arg("--db")
         .arg(daemon().1.folder.path().join("hpalite.db"))

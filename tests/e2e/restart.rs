@@ -1,7 +1,6 @@
 //! The daemon, the API server and Prometheus stop and return.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use super::Exclusive;
 use super::case::{Case, Source};
 use super::hpa::writes;
-use crate::support::cluster::{Cluster, Daemon, condition, signal, sql, wait_for, wait_seeing};
+use crate::support::cluster::{Cluster, Daemon, bounded, condition, signal, sql, wait_for, wait_seeing};
 
 /// A stopped process that is resumed when the test ends, even by a panic.
 pub(super) struct Frozen(u32);
@@ -203,7 +202,7 @@ fn a_deleted_history_goes_on_with_what_is_known() {
     source.set(50.0);
     case.wait_for_replicas(5);
     let hpalite = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+        let output = bounded(env!("CARGO_BIN_EXE_hpalite"))
             .args(arguments)
             .args(["--db", &daemon.db().display().to_string()])
             .output()

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::case::{Case, Source};
 use super::{Exclusive, daemon};
-use crate::support::cluster::{Daemon, http_get, wait_seeing};
+use crate::support::cluster::{Daemon, bounded, http_get, wait_seeing};
 
 /// An HPA that somebody else made for the Deployment.
 fn owner(case: &Case<'_>) {
@@ -35,7 +35,7 @@ fn wait_for_wish(case: &Case<'_>, daemon: &Daemon, actual: i64, wanted: i64) {
 
 fn hpalite(case: &Case<'_>, daemon: &Daemon, subcommand: &str) -> String {
     let db = daemon.db().display().to_string();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let output = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args([subcommand, "-n", &case.namespace, "so", "--db", &db])
         .output()
         .expect("hpalite can be run");

@@ -1,16 +1,14 @@
 //! `hpalite why` names the true cause of changes that the test makes.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use super::case::{Case, Source};
 use super::daemon;
-use crate::support::cluster::wait_seeing;
+use crate::support::cluster::{bounded, wait_seeing};
 
 /// Runs the binary on the daemon's live file; returns text or JSON.
 fn why(case: &Case<'_>, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let output = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args(["why", &format!("{}/so", case.namespace), "--db"])
         .arg(daemon().1.folder.path().join("hpalite.db"))
         .args(arguments)

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
 use super::case::Case;
 use super::{Exclusive, daemon};
-use crate::support::cluster::{Daemon, wait_for, wait_seeing};
+use crate::support::cluster::{Daemon, bounded, wait_for, wait_seeing};
 use crate::support::fake_prometheus::{FakePrometheus, Reply};
 
 /// The answer to a query.
@@ -60,7 +59,7 @@ impl Queries {
 }
 
 fn ask(db: &Path, name: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let output = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args(["why", name, "--db"])
         .arg(db)
         .args(arguments)

@@ -21,6 +21,17 @@ use serde_json::Value;
 /// Far longer than anything here takes on a busy machine with two cores.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
+/// How `timeout` ends when the program did not.
+const TIMED_OUT: i32 = 124;
+
+/// A program that is ended after [`DEADLINE`]: one that hangs fails its own test, and does not hold up the others that
+/// wait for its control plane until the whole run is given up.
+pub(crate) fn bounded(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=10", &DEADLINE.as_secs().to_string()]).arg(program);
+    command
+}
+
 /// A running control plane: etcd, API server, controller manager, Prometheus, exporter.
 pub(crate) struct Cluster {
     pub(crate) folder: PathBuf,
@@ -104,7 +115,7 @@ impl Cluster {
     }
 
     pub(crate) fn kubectl_with(&self, arguments: &[&str], stdin: &str) -> Result<String, String> {
-        let mut child = Command::new(Path::new(self.env("ASSETS")).join("kubectl"))
+        let mut child = bounded(Path::new(self.env("ASSETS")).join("kubectl"))
             .args(arguments)
             .env("KUBECONFIG", self.env("KUBECONFIG"))
             .stdin(Stdio::piped())
@@ -114,10 +125,10 @@ impl Cluster {
             .expect("kubectl can be run");
         child.stdin.take().expect("stdin is piped").write_all(stdin.as_bytes()).expect("kubectl reads its input");
         let output = child.wait_with_output().expect("kubectl ends");
-        if output.status.success() {
-            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        match output.status.code() {
+            Some(0) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            Some(TIMED_OUT) => Err(format!("not done after {DEADLINE:?}")),
+            _ => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
         }
     }
 
@@ -466,7 +477,7 @@ pub(crate) const APISERVICE: &str = "v1beta1.external.metrics.k8s.io";
 
 /// Returns the rows of a statement on a history, as JSON.
 pub(crate) fn sql(db: &Path, statement: &str) -> Vec<Value> {
-    let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let output = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args(["sql", "--format", "json", "--db"])
         .arg(db)
         .arg(statement)

@@ -63,6 +63,13 @@ fn one_cause_is_one_finding() {
         "metadata": { "name": "left", "namespace": case.namespace, "labels": { "scaledobject.keda.sh/name": "so" } },
         "spec": { "maxReplicas": 2, "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "api" } },
     }).to_string());
+    // What earlier tests left has no daemon that would let it go.
+    let names = r#"jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{"\n"}{end}"#;
+    for left in cluster.kubectl(&["get", "scaledobjects.keda.sh", "-A", "-o", names]).lines() {
+        let (namespace, name) = left.split_once(' ').unwrap();
+        let released = r#"{"metadata":{"finalizers":null}}"#;
+        cluster.kubectl(&["patch", "scaledobjects.keda.sh", name, "-n", namespace, "--type=merge", "-p", released]);
+    }
     delete(&["crd", "scaledobjects.keda.sh", "--timeout=170s"]);
     alone(cluster, "crd-missing", &["hpa-orphaned"]);
     cluster.install();

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::case::{Case, Source};
 use super::{Exclusive, exclusive};
-use crate::support::cluster::{APISERVICE, Cluster, Daemon, free_port, wait_seeing};
+use crate::support::cluster::{APISERVICE, Cluster, Daemon, bounded, free_port, wait_seeing};
 
 /// Returns the exit code and the report.
 fn report(kubeconfig: &str, arguments: &[&str]) -> (Option<i32>, Value) {
-    let output = Command::new(env!("CARGO_BIN_EXE_hpalite"))
+    let output = bounded(env!("CARGO_BIN_EXE_hpalite"))
         .args(["doctor", "--json", "--kubeconfig", kubeconfig])
         .env("HPALITE_ALLOW_NETWORKS", "127.0.0.0/8, ::1")
         .args(arguments)
