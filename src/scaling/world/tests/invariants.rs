@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::rig::{Rig, slot_name};
+use super::rig::{Rig, Samples, slot_name};
 use crate::scaling::decision::Decision;
 use crate::scaling::event::{Answer, Command, Record};
 use crate::scaling::hpa::{self, Drift};
@@ -166,6 +166,16 @@ pub(super) fn check_reasons(rig: &mut Rig, commands: &[Command]) {
                     sample.last_value = Some((*value, *at));
                 }
                 sample.last = Some((answer.clone(), *at));
+            }
+            Command::Record(Record::Definition { object, triggers, .. }) => {
+                // An edited trigger holds nothing of what it asked before.
+                let as_before = |index: u16, samples: &Samples| {
+                    triggers.iter().any(|trigger| trigger.index == index && samples.asks(trigger))
+                };
+                rig.samples.retain(|(key, index), samples| key != object || as_before(*index, samples));
+                for trigger in triggers {
+                    rig.samples.entry((object.clone(), trigger.index)).or_default().trigger = Some(trigger.clone());
+                }
             }
             Command::Record(Record::Removed { object, .. }) => rig.samples.retain(|(key, _), _| key != object),
             Command::Record(Record::Decision { object, decision, .. }) => check_reason(rig, object, decision),

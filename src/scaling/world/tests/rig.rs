@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::scaling::cluster::{Cluster, STREAMS, stream};
 use crate::scaling::event::{
     Answer, AuthenticationRead, Command, Event, Group, KubeEvent, Missing, PollDone, PollError, PollJob, Record,
-    RestoredState, Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteError,
-    WriteErrorKind, WriteKind,
+    RecordedTrigger, RestoredState, Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone,
+    WriteError, WriteErrorKind, WriteKind,
 };
 use crate::scaling::model::{
     ApiGroup, Gvkr, ObjectKey, OnMissing, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
@@ -90,11 +90,17 @@ impl Network {
 /// What the world recorded of a trigger's answers.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
+    pub(super) trigger: Option<RecordedTrigger>,
     pub(super) last: Option<(Answer, UnixMillis)>,
     pub(super) last_value: Option<(f64, UnixMillis)>,
 }
 
 impl Samples {
+    pub(super) fn asks(&self, trigger: &RecordedTrigger) -> bool {
+        let asked = |of: &RecordedTrigger| [&of.kind, &of.server, &of.query].map(String::clone);
+        self.trigger.as_ref().is_some_and(|known| asked(known) == asked(trigger))
+    }
+
     /// What the last answer counts as.
     pub(super) fn reading(&self, policy: &OnMissing) -> Option<f64> {
         let (answer, at) = self.last.as_ref()?;
