@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::track::{SourceId, Track};
 use crate::check::{self, Check, Severity};
 use crate::history::changes;
-use crate::scaling::model::{ApiGroup, Definition, ScaledObject, Source};
+use crate::scaling::model::{ApiGroup, Definition, ScaledObject};
 use crate::wire::{Servers, scaled_object, trigger};
 
 /// Candidates in one run: more do not fit beside each other.
@@ -119,7 +119,7 @@ impl Candidate {
     /// Returns what it asks that the history has no answer to, one a line.
     #[must_use]
     pub fn unknown(&self, tracks: &BTreeMap<SourceId, Track>) -> Vec<String> {
-        let asking = self.definition.triggers.iter().filter(|trigger| !matches!(trigger.source, Source::Cron(_)));
+        let asking = self.definition.triggers.iter().filter(|trigger| !trigger.is_computed());
         asking
             .filter(|trigger| !tracks.contains_key(&SourceId::of(&trigger.kind, &trigger.source).among(tracks)))
             .map(|trigger| {

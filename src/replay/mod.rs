@@ -39,7 +39,7 @@ use measures::{compare, measure};
 use play::{Course, Input, play};
 use start::StartUp;
 
-use crate::scaling::model::{Definition, MetricTarget, MetricType, Source};
+use crate::scaling::model::{Definition, MetricTarget, MetricType};
 use crate::store::read::Range;
 
 /// A change is recorded when the watch shows it, a moment after it was made.
@@ -68,7 +68,7 @@ impl<'r> Replay<'r> {
     /// # Errors
     /// When nothing was recorded in the range.
     pub fn new(recorded: &'r Recorded, today: &'r Candidate, range: Range, model: Model) -> Result<Self, String> {
-        let needed = today.definition.triggers.iter().filter(|trigger| !matches!(trigger.source, Source::Cron(_)));
+        let needed = today.definition.triggers.iter().filter(|trigger| !trigger.is_computed());
         let tracks =
             needed.filter_map(|t| recorded.tracks.get(&SourceId::of(&t.kind, &t.source).among(&recorded.tracks)));
         let begins = tracks.clone().filter_map(Track::first_at).max();

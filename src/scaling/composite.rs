@@ -67,8 +67,8 @@ impl Composite {
                 return failed(PollError::new(error.class, message), Some(*since));
             }
         }
-        let at = current.iter().filter_map(|current| match current {
-            Current::Value { at, .. } => Some(*at),
+        let at = definition.triggers.iter().zip(&current).filter_map(|(trigger, current)| match current {
+            Current::Value { at, .. } if !trigger.is_computed() => Some(*at),
             _ => None,
         });
         let at = at.min().unwrap_or(now);
@@ -183,7 +183,7 @@ fn with_causes(message: String, definition: &Definition, modifiers: &Modifiers, 
 mod tests {
     use super::*;
     use crate::scaling::answer::{Answer, MESSAGE_MAX};
-    use crate::scaling::testing::{definition, put_formula, trigger};
+    use crate::scaling::testing::{cron, definition, put_formula, trigger};
 
     const NO_CONTEXT: FallbackContext<'_> = FallbackContext { current_replicas: Some(4), ready_pods: None };
 
@@ -205,6 +205,26 @@ mod tests {
     fn a_result_is_as_old_as_the_oldest_of_its_values() {
         let composite = computed(Answer::Value(1.0), Answer::Value(2.0), None, 30);
         assert_eq!(composite.reading(), Reading::Value { value: 0.5, at: UnixMillis(10) });
+    }
+
+    /// Regression: when the other trigger fell silent, the result of a window of time was as old as the last look at it.
+    #[test]
+    fn what_follows_from_the_time_alone_is_not_old() {
+        let mut definition = definition();
+        definition.triggers = vec![cron(0, (u64::MAX, u64::MAX), (0, 0)), trigger(1, "down")];
+        put_formula(&mut definition, "b ?? a");
+        let mut states = [TriggerState::default(), TriggerState::default()];
+        let modifiers = definition.modifiers.as_ref().unwrap();
+        let mut computed = |other: Current| {
+            states[0].current = Some(Current::Value { value: 4.0, at: UnixMillis(10) });
+            states[1].current = Some(other);
+            Composite::compute(&definition, modifiers, &states, NO_CONTEXT, None, UnixMillis(30)).unwrap().reading()
+        };
+        let error = PollError::new(ErrorClass::Timeout, "silent".to_owned());
+        let silent = Current::Nil { error, since: UnixMillis(20) };
+        assert_eq!(computed(silent), Reading::Value { value: 4.0, at: UnixMillis(30) });
+        let answered = Current::Value { value: 5.0, at: UnixMillis(20) };
+        assert_eq!(computed(answered), Reading::Value { value: 5.0, at: UnixMillis(20) });
     }
 
     /// Regression: the error of a formula was as long as those of all its triggers together.

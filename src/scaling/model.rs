@@ -451,6 +451,12 @@ impl Trigger {
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.metric_name)
     }
+
+    /// Its value follows from the time alone, so that nobody is asked for it and it never gets old.
+    #[must_use]
+    pub fn is_computed(&self) -> bool {
+        matches!(self.source, Source::Cron(_))
+    }
 }
 
 /// A cpu or memory trigger. The HPA controller measures it by itself: hpalite only sets its target, and it is never

@@ -1,10 +1,12 @@
 //! Builders for the core's own tests.
 
+use jiff::tz::TimeZone;
 use litemap::LiteMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::allowed::Allowed;
+use super::cron::{Expression, Recurrence, Window, Zone};
 use super::formula::Formula;
 use super::model::{
     ApiGroup, Authentication, AuthenticationKey, AuthenticationKind, Definition, MetricTarget, MetricType, Modifiers,
@@ -34,6 +36,30 @@ pub(crate) fn prometheus(query: &str) -> PrometheusSource {
         server_address: "http://prometheus:9090".to_owned(),
         query: query.to_owned(),
         ..PrometheusSource::default()
+    }
+}
+
+/// Asks for four replicas in the windows between the minutes of the hours in UTC, given as sets of bits.
+pub(crate) fn cron(index: u16, start: (u64, u64), end: (u64, u64)) -> Trigger {
+    let zone = Arc::new(Zone { name: "UTC".to_owned(), periods: Vec::new(), rule: TimeZone::posix("UTC0").unwrap() });
+    let daily = |(hours, minutes): (u64, u64)| {
+        let expression = Expression {
+            minutes,
+            hours,
+            days_of_month: u64::MAX,
+            months: u64::MAX,
+            days_of_week: u64::MAX,
+            is_either_day: false,
+        };
+        Recurrence { expression, zone: Arc::clone(&zone) }
+    };
+    let window = Window { start: daily(start), end: daily(end), desired_replicas: 4 };
+    Trigger {
+        kind: "cron".to_owned(),
+        metric_name: format!("s{index}-cron").into(),
+        threshold: 1.0,
+        source: Source::Cron(Arc::new(window)),
+        ..trigger(index, "")
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::answer::{Absence, Answer, ErrorClass, Missing, PollError};
 use super::model::{
-    Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, PodValues, Source, Trigger, UnixMillis,
+    Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, PodValues, Trigger, UnixMillis,
 };
 use super::quantity;
 use super::view::Reading;
@@ -173,7 +173,7 @@ impl TriggerState {
 
     /// Begins to wait for an answer. The age of a value that is known already counts on.
     pub fn listen(&mut self, trigger: &Trigger, limit: Duration, now: UnixMillis) {
-        if matches!(trigger.source, Source::Cron(_)) {
+        if trigger.is_computed() {
             self.silent_at = None;
             return;
         }
@@ -192,15 +192,13 @@ impl TriggerState {
     /// error, too.
     #[must_use]
     pub fn is_old(&self, trigger: &Trigger, limit: Duration, now: UnixMillis) -> bool {
-        let is_computed = matches!(trigger.source, Source::Cron(_));
-        matches!(self.current, Some(Current::Value { at, .. }) if !is_computed && now.since(at) >= limit)
+        matches!(self.current, Some(Current::Value { at, .. }) if !trigger.is_computed() && now.since(at) >= limit)
     }
 
     /// How old its value may become, see [`super::view::MetricView`].
     #[must_use]
     pub fn age_limit(&self, trigger: &Trigger, limit: Duration) -> Option<Duration> {
-        let is_computed = matches!(trigger.source, Source::Cron(_));
-        (matches!(self.current, Some(Current::Value { .. })) && !is_computed).then_some(limit)
+        (matches!(self.current, Some(Current::Value { .. })) && !trigger.is_computed()).then_some(limit)
     }
 
     /// Returns true if it is above its activation threshold, or in fallback.

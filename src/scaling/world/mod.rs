@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
 use super::model::{
-    ApiGroup, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, Source, TargetRef, UnixMillis,
+    ApiGroup, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, TargetRef, Trigger, UnixMillis,
 };
 use super::object::{Object, api_version};
 use super::schedule::{Limits, Schedule};
@@ -274,7 +274,7 @@ impl World {
         // Cron windows follow the wall clock, so whether they are open may have changed.
         let by_clock = self.objects.iter().filter(|(_, object)| {
             let definition = object.polled_definition.as_deref();
-            definition.is_some_and(|d| d.triggers.iter().any(|trigger| matches!(trigger.source, Source::Cron(_))))
+            definition.is_some_and(|d| d.triggers.iter().any(Trigger::is_computed))
         });
         for (key, _) in by_clock {
             self.schedule.plan(key, now);

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use super::*;
-use crate::scaling::cron::{Expression, Recurrence, Window, Zone};
 use crate::scaling::event::{Event, Record};
 use crate::scaling::hpa::HpaMetric;
 use crate::scaling::model::{
@@ -17,39 +15,15 @@ use crate::scaling::model::{
 use crate::scaling::view::Reading;
 use crate::scaling::world::Settings;
 
-/// Asks for four replicas in the windows between the minutes of the hours in UTC, given as sets of bits.
-fn cron(index: u16, start: (u64, u64), end: (u64, u64)) -> Trigger {
-    let zone = Arc::new(Zone { name: "UTC".to_owned(), periods: Vec::new(), rule: TimeZone::posix("UTC0").unwrap() });
-    let daily = |(hours, minutes): (u64, u64)| {
-        let expression = Expression {
-            minutes,
-            hours,
-            days_of_month: u64::MAX,
-            months: u64::MAX,
-            days_of_week: u64::MAX,
-            is_either_day: false,
-        };
-        Recurrence { expression, zone: Arc::clone(&zone) }
-    };
-    let window = Window { start: daily(start), end: daily(end), desired_replicas: 4 };
-    Trigger {
-        kind: "cron".to_owned(),
-        metric_name: format!("s{index}-cron").into(),
-        threshold: 1.0,
-        source: Source::Cron(Arc::new(window)),
-        ..testing::trigger(index, "")
-    }
-}
-
 /// Between two times of day. The rig starts at 13:46:40.
 fn daily(index: u16, start: (u64, u64), end: (u64, u64)) -> Trigger {
     let bits = |(hour, minute): (u64, u64)| (1 << hour, 1 << minute);
-    cron(index, bits(start), bits(end))
+    testing::cron(index, bits(start), bits(end))
 }
 
 /// Open for the first and the last twenty minutes of each hour.
 pub(super) fn every_other_twenty_minutes() -> Trigger {
-    cron(0, ((1 << 24) - 1, 1 << 40), ((1 << 24) - 1, 1 << 20))
+    testing::cron(0, ((1 << 24) - 1, 1 << 40), ((1 << 24) - 1, 1 << 20))
 }
 
 fn run_until(rig: &mut Rig, time: &str) {
