@@ -655,6 +655,13 @@ fn resume_rivals(rig: &mut Rig) {
             for id in taken.map(|hpa| (hpa.namespace.clone(), hpa.name.clone())).collect::<Vec<_>>() {
                 rig.cluster.remove_hpa(&id);
             }
+            // Nor one whose namesake of the other group has that name, and keeps it.
+            let object = &rig.cluster.objects[&key];
+            let wanted = object.definition.as_ref().map(|definition| definition.hpa_name.clone()).unwrap_or_default();
+            let hpa = rig.cluster.hpas.get(&("default".to_owned(), wanted));
+            if hpa.and_then(|hpa| hpa.controller.as_ref()).is_some_and(|owner| owner.uid != object.uid) {
+                rig.cluster.delete_object(&key);
+            }
         }
     }
 }
