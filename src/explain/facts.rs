@@ -15,7 +15,7 @@ use crate::scaling::quantity;
 use crate::scaling::recommend::{self, Proposal};
 use crate::store::SampleValue;
 use crate::store::read::{DecidedRow, DecisionRow, Evidence, HpaRow};
-use crate::store::read::{DefinitionRow, ErrorRow, SeriesRow};
+use crate::store::read::{DefinitionRow, ErrorRow, NEWEST_WITHIN_MS, SeriesRow};
 use crate::wire::scaled_object;
 
 struct ParsedTriggers {
@@ -117,6 +117,14 @@ impl<'e> Facts<'e> {
         until.inspect(|_| self.spend(10)).take_while(move |(time, _)| *time >= since && !self.is_spent())
     }
 
+    /// Returns the newest sample of a series until a moment, which may be from before the span.
+    pub(super) fn newest_sample(&self, series: i64, at: i64) -> Option<&'e (i64, SampleValue)> {
+        self.spend(10);
+        let oldest = self.read_since(at).saturating_sub(NEWEST_WITHIN_MS);
+        let list = self.evidence.samples.get(&series).filter(|_| !self.is_spent())?;
+        newest(list, at, |(time, _)| *time).filter(|(time, _)| *time >= oldest)
+    }
+
     /// Returns each metric's state while there were `replicas`.
     pub(super) fn metrics_at(&self, at: i64, replicas: u32) -> Vec<Metric> {
         let series = self.series_at(at).take_while(|_| !self.is_spent());
@@ -126,7 +134,7 @@ impl<'e> Facts<'e> {
     fn metric_at(&self, series: &SeriesRow, at: i64, replicas: u32) -> Metric {
         self.spend(200);
         let definition = self.definition(at);
-        let sample = self.samples_until(series.id, at).next();
+        let sample = self.newest_sample(series.id, at);
         let reading = self.reading(series, sample, at);
         let value = match (&reading, sample) {
             (MetricState::Number, Some((_, SampleValue::Number(number)))) => Some(*number),

@@ -514,6 +514,23 @@ fn a_change_seen_at_a_start_may_be_older() {
     );
 }
 
+/// Regression: what was in force before the time that is asked for was no sample.
+#[test]
+fn the_sample_of_before_counts_when_the_time_begins() {
+    let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
+        .with_series(1, "s0-prometheus", &[(-70_000, 5.0), (-40_000, 5.0), (-10_000, 5.0)])
+        .with_change(-600_000, None, 1, "other")
+        .with_hpa(-65_000, 1, "AbleToScale", "True", "ReadyForNewScale");
+    given.spans = vec![crate::store::read::Range { from: NOW - 69_000, to: NOW }];
+    let report = explain("shop", "web", &given, Some(NOW - 69_000), NOW);
+    assert!(report.entries.is_empty(), "{report:?}");
+    given.samples.get_mut(&1).expect("samples").remove(0);
+    let report = explain("shop", "web", &given, Some(NOW - 69_000), NOW);
+    let since = time_text::short(NOW - 69_000, NOW);
+    let missing = format!("held by missing samples: s0-prometheus has no sample since {since} at least");
+    assert_eq!(report.entries[0].text, missing);
+}
+
 #[test]
 fn a_start_after_a_crash_says_so() {
     let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}));

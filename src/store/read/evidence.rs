@@ -45,7 +45,8 @@ pub struct Evidence {
     pub paused: Vec<ConditionRow>,
     /// Error periods, each with the id of its series.
     pub errors: Vec<(i64, ErrorRow)>,
-    /// Time and value, by series.
+    /// Time and value, by series. Before each span also the newest one, unless that is from more than
+    /// [`super::NEWEST_WITHIN_MS`] before.
     pub samples: HashMap<i64, Vec<(i64, SampleValue)>>,
     pub runs: Vec<RunRow>,
     /// Periods in which the history lost records of any object.
@@ -180,6 +181,12 @@ fn samples(
                 lists[place].push((at, value.clone()));
             }
         })?;
+        let before = snapshot.newest(wanted, span.from, span.from - 1, |value| Some(value.clone()))?;
+        for (place, sample) in before {
+            if snapshot.take(SAMPLE_BYTES) {
+                lists[place].push(sample);
+            }
+        }
     }
     let sorted = series.iter().zip(lists).map(|(one, mut list)| {
         list.sort_by_key(|(at, _)| *at);

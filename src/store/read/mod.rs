@@ -12,7 +12,7 @@ pub use row::{
     ConditionRow, DecidedRow, DecisionRow, DefinitionRow, ErrorRow, HpaRow, Life, Listing, LossRow, ObjectRow, Range,
     ReplicaRow, RunRow, SeriesRow,
 };
-pub use snapshot::Snapshot;
+pub use snapshot::{NEWEST_WITHIN_MS, Snapshot};
 
 use std::collections::HashMap;
 
@@ -71,20 +71,11 @@ impl Reader {
                 return Ok(HashMap::new());
             }
             let last: i64 = snapshot.connection.query_row(LAST_SAMPLE, [], |row| row.get(0))?;
-            let mut newest: HashMap<usize, (i64, f64)> = HashMap::new();
-            // Most have one of the last hour, which is soon read.
-            for back in [3_600_000, 86_400_000] {
-                let missing = triggers.iter().enumerate().filter(|(n, _)| !newest.contains_key(n));
-                let wanted = missing.map(|(n, (series, ..))| (*series, n)).collect();
-                snapshot.samples(&wanted, Range { from: last - back, to: i64::MAX }, |n, at, value| {
-                    if let SampleValue::Number(value) = value {
-                        let found = newest.entry(n).or_insert((at, *value));
-                        if found.0 <= at {
-                            *found = (at, *value);
-                        }
-                    }
-                })?;
-            }
+            let wanted = triggers.iter().enumerate().map(|(n, (series, ..))| (*series, n)).collect();
+            let mut newest = snapshot.newest(wanted, last, i64::MAX, |value| match value {
+                SampleValue::Number(value) => Some(*value),
+                SampleValue::Outcome(_) => None,
+            })?;
             let mut held: HashMap<ObjectKey, Vec<HeldValue>> = HashMap::new();
             for (n, (_, key, generation, trigger)) in triggers.into_iter().enumerate() {
                 if let Some((at, value)) = newest.remove(&n) {

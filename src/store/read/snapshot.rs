@@ -28,6 +28,9 @@ pub struct Snapshot<'c> {
 /// Memory of a value beside its text.
 const VALUE_BYTES: usize = 24;
 
+/// The newest sample of a trigger is looked for this far back.
+pub const NEWEST_WITHIN_MS: i64 = 86_400_000;
+
 impl<'c> Snapshot<'c> {
     pub(super) fn new(connection: &'c Connection) -> Self {
         Self { connection, room: Cell::new(usize::MAX) }
@@ -146,6 +149,31 @@ impl<'c> Snapshot<'c> {
             self.packed(*series, range, range.to, |at, value, _| report(*known_by, at, &value))?;
         }
         self.head(wanted, range, report)
+    }
+
+    /// Returns time and value of each wanted series' newest sample until `to` that `read` accepts, unless that is from more
+    /// than a day before `around`, by the number that the series is known by.
+    pub(super) fn newest<T>(
+        &self,
+        mut wanted: HashMap<i64, usize>,
+        around: i64,
+        to: i64,
+        read: impl Fn(&SampleValue) -> Option<T>,
+    ) -> Found<HashMap<usize, (i64, T)>> {
+        let mut newest: HashMap<usize, (i64, T)> = HashMap::new();
+        // Most have one of the last hour, which is soon read.
+        for back in [3_600_000, NEWEST_WITHIN_MS] {
+            wanted.retain(|_, known_by| !newest.contains_key(known_by));
+            let range = Range { from: around.saturating_sub(back), to };
+            self.samples(&wanted, range, |known_by, at, value| {
+                if newest.get(&known_by).is_none_or(|(before, _)| *before <= at)
+                    && let Some(value) = read(value)
+                {
+                    newest.insert(known_by, (at, value));
+                }
+            })?;
+        }
+        Ok(newest)
     }
 
     /// Reports the packed samples of one series, and for each whether the roll-ups include it; samples that they

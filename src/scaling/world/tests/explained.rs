@@ -13,6 +13,7 @@ use crate::explain::{self, Explanation, Metric, MetricState, Question};
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Missing, RestoredState};
 use crate::scaling::model::UnixMillis;
+use crate::store::read::NEWEST_WITHIN_MS;
 
 const SEEDS: u64 = 24;
 const STEPS: usize = 40;
@@ -230,7 +231,10 @@ impl Story {
     fn reports(&self) -> impl Iterator<Item = Explanation> + '_ {
         let moments = self.moments.iter().map(|at| why(&self.path, Question::At(UnixMillis(*at))));
         let whole = why(&self.path, Question::Between(UnixMillis(self.from), UnixMillis(self.to)));
-        moments.chain(std::iter::once(whole))
+        // From the middle on, what was in force before counts.
+        let middle = self.moments[self.moments.len() / 2];
+        let half = why(&self.path, Question::Between(UnixMillis(middle), UnixMillis(self.to)));
+        moments.chain([whole, half])
     }
 
     fn count(&self, sql: &str, parameters: impl rusqlite::Params) -> i64 {
@@ -440,7 +444,7 @@ impl Moment<'_> {
                 )
             }
             Claim::NoSample { metric, since, ever, at } => {
-                let since = if *ever { *since } else { 0 };
+                let since = if *ever { since - NEWEST_WITHIN_MS } else { 0 };
                 ok(
                     !story.has(
                         "v_sample WHERE metric_name = ?1 AND at_unix_ms BETWEEN ?2 AND ?3",
