@@ -13,7 +13,7 @@ use crate::store::read::{CHANGE_SETTLES_MS, DecisionRow, HpaRow};
 /// A change belongs to a decision at most this long before it.
 const CARRY_OUT_MS: i64 = 300_000;
 
-/// A change that is seen this soon after a start may have happened before it.
+/// The first lists after a start are here within this time, so that a change which is seen later was seen live.
 const START_MS: i64 = 30_000;
 
 /// The HPA may have read the previous sample if the newest came this shortly before its write.
@@ -84,13 +84,21 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
     }
 }
 
-/// Returns a start of hpalite between the previous change and this one, shortly before this one.
+/// Returns a start of hpalite between the previous change and this one, shortly before this one, if its first lists may have
+/// shown this change.
 fn start_before(facts: &Facts<'_>, row: &ReplicaRow) -> Option<i64> {
     let changes = &facts.evidence.changes;
     let before = changes[..changes.partition_point(|other| other.at < row.at)].last()?;
     facts.spend(facts.evidence.runs.len());
     let started = facts.evidence.runs.iter().map(|run| run.started_at);
-    started.filter(|started| *started > before.at && *started <= row.at && row.at - started <= START_MS).max()
+    let started =
+        started.filter(|started| *started > before.at && *started <= row.at && row.at - started <= START_MS).max()?;
+    // Nothing is decided or polled before the target was seen. An HPA that is only observed shows its values before that.
+    let is_observed = facts.definition(row.at).is_some_and(Definition::is_observed);
+    let sample = facts.evidence.series.iter().filter_map(|one| facts.newest_sample(one.id, row.at - 1));
+    let polled = sample.map(|(at, _)| *at).max().filter(|_| !is_observed);
+    let decided = facts.decision(row.at - 1).map(|decision| decision.at);
+    polled.max(decided).is_none_or(|live| live <= started).then_some(started)
 }
 
 struct Cause {

@@ -512,6 +512,9 @@ fn a_change_seen_at_a_start_may_be_older() {
         )),
         "{report:?}"
     );
+    // Once it is polled, the first lists have shown its target.
+    let report = given.with_series(1, "s0-prometheus", &[(-99_500, 5.0)]).now();
+    assert!(report.entries[0].text.starts_with("5→2 by someone else (inferred): "), "{report:?}");
 }
 
 /// Regression: what was in force before the time that is asked for was no sample.

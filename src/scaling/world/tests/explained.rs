@@ -355,6 +355,10 @@ impl Moment<'_> {
                 ok(
                     !story.has("replica_change WHERE at_unix_ms >= ?1 AND at_unix_ms < ?2", [started, at]),
                     "it was seen since",
+                )?;
+                ok(
+                    !story.has("v_sample WHERE at_unix_ms > ?1 AND at_unix_ms < ?2", [started, at]),
+                    "it was polled before",
                 )
             }
             Claim::MetricValue { at, replicas, metric } => {
