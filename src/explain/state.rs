@@ -386,10 +386,7 @@ pub(super) fn entries(facts: &Facts<'_>, since: i64, until: i64) -> (Vec<Entry>,
             Subject::Definition(i) => found.push(definition_entry(facts, i)),
             Subject::Error(i) => found.extend(end_of_error(facts, i)),
             Subject::Start(i) => {
-                // The one before left no time of its end.
-                let is_lost = i.checked_sub(1).is_some_and(|before| evidence.runs[before].state == "lost");
-                let what = if is_lost { "hpalite started, after it was killed or crashed" } else { "hpalite started" };
-                found.push(plain_entry(at, "daemon", what.to_owned()));
+                found.push(plain_entry(at, "daemon", started(facts, i)));
             }
             Subject::Lead(_) => {
                 found.push(plain_entry(at, "daemon", "hpalite leads, after it stood by".to_owned()));
@@ -411,6 +408,23 @@ pub(super) fn entries(facts: &Facts<'_>, since: i64, until: i64) -> (Vec<Entry>,
     entries.extend(first.map(|entry| (Subject::State, entry)));
     entries.sort_by_key(|(subject, entry)| (entry.time, *subject));
     (entries.into_iter().map(|(_, entry)| entry).collect(), left_out)
+}
+
+/// Describes a start of hpalite.
+fn started(facts: &Facts<'_>, place: usize) -> String {
+    let runs = &facts.evidence.runs;
+    let Some(before) = place.checked_sub(1).map(|before| &runs[before]).filter(|run| run.state == "lost") else {
+        return "hpalite started".to_owned();
+    };
+    // The one before left no time of its end. What it could not write, as to a full disk, is gone with it.
+    let until = runs[place].started_at - 1;
+    let samples = facts.evidence.series.iter().filter_map(|one| facts.newest_sample(one.id, until));
+    let decided = facts.decision(until).map(|row| row.at);
+    let last = samples.map(|(at, _)| *at).chain(decided).max().filter(|at| *at >= before.started_at);
+    let last = last.map_or(String::new(), |at| {
+        format!("; the last that it recorded of this object is from {}", time_text::short(at, until))
+    });
+    format!("hpalite started, after it was killed or crashed{last}")
 }
 
 fn plain_entry(time: i64, kind: &'static str, text: String) -> Entry {

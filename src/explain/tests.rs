@@ -538,6 +538,7 @@ fn the_sample_of_before_counts_when_the_time_begins() {
 fn a_start_after_a_crash_says_so() {
     let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}));
     given.runs.clear();
+    given = given.with_series(1, "s0-prometheus", &[(-145_000, 1.0), (-99_000, 1.0)]);
     for (seconds_ago, state, stopped_at) in
         [(300, "orderly", Some(NOW - 250_000)), (200, "lost", None), (100, "running", None)]
     {
@@ -553,8 +554,11 @@ fn a_start_after_a_crash_says_so() {
     let report = explain("shop", "web", &given, Some(NOW - 600_000), NOW);
     let texts: Vec<_> =
         report.entries.iter().filter(|entry| entry.kind == "daemon").map(|entry| entry.text.as_str()).collect();
-    let after_a_crash = "hpalite started, after it was killed or crashed";
-    assert_eq!(texts, ["hpalite started", "hpalite stopped", "hpalite started", after_a_crash]);
+    let last = time_text::short(NOW - 145_000, NOW);
+    let after_a_crash = format!(
+        "hpalite started, after it was killed or crashed; the last that it recorded of this object is from {last}"
+    );
+    assert_eq!(texts, ["hpalite started", "hpalite stopped", "hpalite started", &after_a_crash]);
 }
 
 /// Regression: what another instance did was called missing samples, and a scale to zero somebody else's.
