@@ -53,6 +53,10 @@ FROM (
            l.samples || ' samples and ' || l.others || ' other records not written: ' || l.cause
     FROM loss l
     UNION ALL
+    SELECT i.from_unix_ms, NULL, NULL, 'interruption',
+           i.kind || ' for ' || ((i.until_unix_ms - i.from_unix_ms + 500) / 1000) || ' s' || iif(i.times > 1, ', ' || i.times || ' times', '')
+    FROM interruption i
+    UNION ALL
     SELECT p.stopped_at_unix_ms, NULL, NULL, 'stop', 'hpalite ' || p.version
     FROM process_run p WHERE p.stopped_at_unix_ms IS NOT NULL
     -- Here, not outside: the parts are then merged in the order of their indexes, and the newest come at once.

@@ -43,7 +43,8 @@ use crate::kube::config::ClusterConfig;
 use crate::kube::watcher::Watcher;
 use crate::outbound::MARK;
 use crate::polling::poller::Pollers;
-use crate::scaling::event::{Command, Event, Record, WriteKind};
+use crate::scaling::event::{Command, Event, Interruption, Record, WriteKind};
+use crate::scaling::model::UnixMillis;
 use crate::scaling::schedule::Limits;
 use crate::scaling::world::{Counts, Settings, World};
 use crate::sources::Asker;
@@ -75,6 +76,10 @@ const GATHER_SAMPLES: Duration = Duration::from_millis(250);
 const SAMPLES_MAX: usize = 4096;
 /// The core is woken at least this often, to notice a step of the wall clock.
 const TICK: Duration = Duration::from_secs(1);
+/// The history has it if requests to the API server fail for so long without an answer to any, and how long, to this
+/// precision.
+const SILENCE: Duration = Duration::from_secs(5);
+const SILENCE_PRECISION: Duration = Duration::from_secs(2);
 /// Time limit for writes in flight at shutdown, before the Lease is released.
 const DRAIN_WRITES: Duration = Duration::from_secs(1);
 /// How often to check whether those writes have ended, so that the release is not delayed.
@@ -220,6 +225,8 @@ struct Daemon {
     keda: Option<Arc<metrics::keda::Tally>>,
     /// How often the history went on in another file, as far as the core knows.
     renewals_known: u64,
+    /// When the last request had failed of the API server's silence that is recorded.
+    silence_recorded: Option<Instant>,
     /// Records for the history, which receives them as one batch.
     records: Vec<Record>,
     /// When they are sent, if there are any.
@@ -379,6 +386,7 @@ impl Daemon {
             count_due: None,
             keda,
             renewals_known: 0,
+            silence_recorded: None,
             records: Vec::new(),
             records_due: None,
             woke_at: Instant::now(),
@@ -430,6 +438,7 @@ impl Daemon {
             if std::mem::replace(&mut self.renewals_known, renewals) != renewals {
                 self.take(Event::HistoryRenewed);
             }
+            self.record_silence();
             self.ready.synced.store(self.world.is_synced(), Ordering::Release);
             if self.records_due.is_some_and(|due| Instant::now() >= due) || self.records.len() >= SAMPLES_MAX {
                 self.hand_over_records();
@@ -474,6 +483,22 @@ impl Daemon {
         let due = if is_frequent { now + GATHER_SAMPLES } else { now };
         self.records_due = Some(self.records_due.map_or(due, |known| known.min(due)));
         self.records.push(record);
+    }
+
+    /// Records how long the API server has been silent, again and again while that lasts.
+    fn record_silence(&mut self) {
+        let Some((first, last)) = self.client.silence().filter(|(first, last)| *last - *first >= SILENCE) else {
+            return;
+        };
+        if self.silence_recorded.is_some_and(|recorded| last < recorded + SILENCE_PRECISION) {
+            return;
+        }
+        self.silence_recorded = Some(last);
+        let now = self.clock.now().0;
+        let at = |then: Instant| {
+            UnixMillis(now.saturating_sub(i64::try_from(then.elapsed().as_millis()).unwrap_or(i64::MAX)))
+        };
+        self.record(Record::Interrupted { kind: Interruption::ApiServer, from: at(first), until: at(last) });
     }
 
     fn hand_over_records(&mut self) {
@@ -644,6 +669,7 @@ fn log_record(record: &Record) {
         Record::Sample { .. }
         | Record::Action { .. }
         | Record::Standby { .. }
+        | Record::Interrupted { .. }
         | Record::Ready { .. }
         | Record::Hpa { .. }
         | Record::LastActive { .. } => {}

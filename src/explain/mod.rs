@@ -22,13 +22,16 @@ use crate::encode::printable;
 use crate::logfmt::iso;
 use crate::scaling::model::{ApiGroup, UnixMillis};
 use crate::spelling::nearest;
-use crate::store::read::Evidence;
+use crate::store::read::{Evidence, InterruptionRow};
 use crate::store::{self, Reader};
 use claim::Claim;
 use facts::Facts;
 
 /// Rows are read from this long before a moment, which covers the longest stabilization window and policy period.
 const AROUND_MS: i64 = 3_600_000;
+
+/// What was held up by an interruption happens this long after it at most.
+const AFTER_INTERRUPTION_MS: i64 = 60_000;
 
 /// Work for one answer, in steps of a few nanoseconds: about a second.
 const EFFORT_MAX: u64 = 200_000_000;
@@ -71,7 +74,7 @@ pub struct Explanation {
 #[derive(Debug, Serialize)]
 pub struct Entry {
     pub at: String,
-    /// `replicas`, `held`, `definition`, `error`, `daemon` or `loss`.
+    /// `replicas`, `held`, `definition`, `error`, `daemon`, `interruption` or `loss`.
     pub kind: &'static str,
     /// Set for `replicas`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -279,7 +282,7 @@ pub fn why(
         effort = left;
         report.cut = cut;
         // These concern all objects, so the report already has them.
-        entries.retain(|entry| entry.kind != "loss" && entry.kind != "daemon");
+        entries.retain(|entry| !matches!(entry.kind, "loss" | "interruption" | "daemon"));
         entries.push(state::removed_entry(until, noun(&earlier)));
         report.entries.extend(entries);
         born = earlier.added_at;
@@ -340,6 +343,13 @@ fn explain_within(
     }
     // A loss may have hidden the very cause in question.
     entries.extend(evidence.losses.iter().map(state::loss_entry));
+    // Of a moment only what may have to do with it, or with the change before it.
+    let moments: Vec<i64> = entries.iter().filter(|entry| entry.kind == "replicas").map(|entry| entry.time).collect();
+    let matters = |row: &&InterruptionRow| {
+        let mut moments = moments.iter().chain([&until]);
+        since.is_some() || moments.any(|at| (row.from..=row.until + AFTER_INTERRUPTION_MS).contains(at))
+    };
+    entries.extend(evidence.interruptions.iter().filter(matters).map(|row| state::interruption_entry(row, until)));
     entries.sort_by_key(|entry: &Entry| entry.time);
     let entries = state::without_repetitions(entries, until);
     let report = Explanation {

@@ -8,9 +8,10 @@ use super::facts::{Facts, condition, driver, newest, resources};
 use super::{Entry, Held, Metric, MetricState, learn, time_text};
 use crate::logfmt::iso;
 use crate::scaling::decision::WOULD_HAVE;
+use crate::scaling::event::Interruption;
 use crate::scaling::model::{Definition, Fallback, FallbackBehavior};
 use crate::scaling::recommend::Limit;
-use crate::store::read::{DecisionRow, HpaRow, LossRow};
+use crate::store::read::{DecisionRow, HpaRow, InterruptionRow, LossRow};
 
 /// A query without a timeout of its own has an answer or an error within this time.
 const FIRST_ANSWER_MS: i64 = 3_000;
@@ -510,6 +511,27 @@ pub(super) fn loss_entry(loss: &LossRow) -> Entry {
         loss.cause
     );
     plain_entry(loss.from, "loss", text)
+}
+
+/// Returns a period in which hpalite could not see or do what it should, or whose times deceive.
+pub(super) fn interruption_entry(row: &InterruptionRow, now: i64) -> Entry {
+    let (from, until) = (time_text::short(row.from, now), time_text::short(row.until, now));
+    let times = if row.times > 1 { format!(", {} times", row.times) } else { String::new() };
+    let stretch = format!("from {from} to {until}{times}");
+    let kind = Interruption::ALL.into_iter().find(|kind| kind.id() == row.kind);
+    let text = match kind {
+        Some(Interruption::Standstill) => {
+            format!("hpalite stood still {stretch}: it was stopped, suspended with its machine, or without CPU time")
+        }
+        Some(Interruption::ApiServer) => format!("no request to the API server was answered {stretch}"),
+        Some(Interruption::ClockForward) => format!("the wall clock was stepped forward {stretch}"),
+        Some(Interruption::ClockBack) => {
+            format!("the wall clock was stepped back from {until} to {from}{times}: times in between came twice")
+        }
+        // Of a newer version.
+        None => format!("interrupted {stretch}: {}", row.kind),
+    };
+    plain_entry(row.from, "interruption", text)
 }
 
 /// Returns the fields that differ between two specs.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::store::SampleValue;
-use crate::store::read::{DecisionRow, HpaRow, LossRow};
+use crate::store::read::{DecisionRow, HpaRow, InterruptionRow, LossRow};
 use crate::store::read::{DefinitionRow, ReplicaRow, RunRow, SeriesRow};
 
 const NOW: i64 = 1_767_268_800_000;
@@ -605,6 +605,43 @@ fn another_schema_is_named() {
             why(&path, "shop", "web", None, Question::At(UnixMillis(NOW))).expect_err("it is unreadable").to_string();
         assert!(error.contains(says), "{error}");
     }
+}
+
+#[test]
+fn interruptions_are_told_where_they_matter() {
+    let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
+        .with_series(1, "s0-prometheus", &[(-1_000, 5.0)])
+        .with_change(-600_000, None, 5, "other")
+        .with_change(-300_000, Some(5), 6, "other");
+    let row = |kind: &str, from: i64, until: i64, times| InterruptionRow {
+        kind: kind.to_owned(),
+        from: NOW + from,
+        until: NOW + until,
+        times,
+    };
+    given.interruptions = vec![
+        row("standstill", -400_000, -310_000, 1),
+        row("clock-back", -200_000, -110_000, 1),
+        row("api-server", -100_000, -50_000, 3),
+    ];
+    let told = |report: &Explanation| -> Vec<String> {
+        let told = report.entries.iter().filter(|entry| entry.kind == "interruption");
+        told.map(|entry| entry.text.clone()).collect()
+    };
+    let at = |ms: i64| time_text::short(NOW + ms, NOW);
+    let standstill = format!(
+        "hpalite stood still from {} to {}: it was stopped, suspended with its machine, or without CPU time",
+        at(-400_000),
+        at(-310_000)
+    );
+    let silence =
+        format!("no request to the API server was answered from {} to {}, 3 times", at(-100_000), at(-50_000));
+    // Of a moment: what the change and the moment came shortly after.
+    assert_eq!(told(&given.now()), [standstill.clone(), silence.clone()]);
+    let since = explain("shop", "web", &given, Some(NOW - 3_600_000), NOW);
+    let (from, until) = (at(-110_000), at(-200_000));
+    let step = format!("the wall clock was stepped back from {from} to {until}: times in between came twice");
+    assert_eq!(told(&since), [standstill, step, silence]);
 }
 
 /// Regression: the work for one answer grew with the product of decisions, errors and samples, without a limit.

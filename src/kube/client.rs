@@ -98,6 +98,8 @@ struct Inner {
     watches: Lane,
     // A lock of its own, held briefly once per request.
     counts: Mutex<BTreeMap<(Verb, u16), u64>>,
+    /// When the first and the last request had no answer since one had.
+    silence: Mutex<Option<(Instant, Instant)>>,
 }
 
 /// An agent, and the flag that shuts it down.
@@ -131,7 +133,9 @@ impl Client {
         let requests = lane("gzip");
         // The API server never compresses a watch, and a proxy that compressed it would delay events.
         let watches = lane("identity");
-        Client { inner: Arc::new(Inner { config, requests, watches, counts: Mutex::new(BTreeMap::new()) }) }
+        Client {
+            inner: Arc::new(Inner { config, requests, watches, counts: Mutex::default(), silence: Mutex::default() }),
+        }
     }
 
     pub fn config(&self) -> &ClusterConfig {
@@ -217,6 +221,19 @@ impl Client {
             count,
         };
         counts.iter().map(line).collect()
+    }
+
+    /// Returns when the first and the last of the requests failed that had no answer since one had; None if the last one had.
+    pub fn silence(&self) -> Option<(Instant, Instant)> {
+        *self.inner.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how a request went, or that more of a stream arrived. A proxy that answers in the API server's place is no
+    /// answer.
+    fn note_answer(&self, code: u16) {
+        let mut silence = self.inner.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_answer = !matches!(code, 0 | 502..=504);
+        *silence = (!is_answer).then(|| (silence.map_or_else(now, |(first, _)| first), now()));
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<(Verb, u16), u64>> {
@@ -315,6 +332,7 @@ impl Client {
         };
         let code = result.as_ref().map_or(0, |response| response.status().as_u16());
         *self.counts().entry((request.verb, code)).or_default() += 1;
+        self.note_answer(code);
         result
     }
 }
@@ -481,7 +499,12 @@ impl Stream {
         match self.reader.read(buffer) {
             // A socket that was shut down can look like an orderly end.
             Ok(0) if lane.stop.is_set() => Err(Error::Shutdown),
-            Ok(amount) => Ok(amount),
+            Ok(amount) => {
+                if amount > 0 {
+                    self.client.note_answer(200);
+                }
+                Ok(amount)
+            }
             Err(error) => Err(lane.explain(Error::from_io("stream", error))),
         }
     }
@@ -587,6 +610,19 @@ mod tests {
         for (error, tries, expected) in table {
             assert_eq!(wait_before_retry(&error, tries), expected, "{error} {tries}");
         }
+    }
+
+    #[test]
+    fn the_api_server_is_silent_from_the_first_failure_until_an_answer() {
+        let mut codes = vec![404, 503, 502, 200].into_iter();
+        let client = super::super::fake::client(move |_, _| (codes.next().expect("so many"), String::new()));
+        let mut silences = Vec::new();
+        for _ in 0..4 {
+            let _ = client.send(&Request::get_path("/livez"));
+            silences.push(client.silence());
+        }
+        let [None, Some((first, once)), Some((again, twice)), None] = silences[..] else { panic!("{silences:?}") };
+        assert!(first == again && first <= once && once <= twice, "{silences:?}");
     }
 
     /// Regression: a proxy that sent the body of an error byte by byte held a watch's thread for hours.

@@ -461,12 +461,45 @@ pub struct ObjectReference {
     pub resource_version: String,
 }
 
+/// What keeps hpalite from seeing or doing what it should, or what makes times deceive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interruption {
+    /// The process stood still: it was stopped, its machine slept, or it had no CPU time.
+    Standstill,
+    /// No request to the API server was answered.
+    ApiServer,
+    /// The wall clock was stepped; that is from the earlier to the later of both times.
+    ClockForward,
+    ClockBack,
+}
+
+impl Interruption {
+    pub const ALL: [Self; 4] = [Self::Standstill, Self::ApiServer, Self::ClockForward, Self::ClockBack];
+
+    /// Identifies it in the history.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Standstill => "standstill",
+            Self::ApiServer => "api-server",
+            Self::ClockForward => "clock-forward",
+            Self::ClockBack => "clock-back",
+        }
+    }
+}
+
 /// What the history records. Times are those of the core, not of the write to the database.
 #[derive(Clone, Debug)]
 pub enum Record {
     /// This process stands by, since another instance may hold the Lease; `until` is `None` as long as that lasts.
     Standby {
         until: Option<UnixMillis>,
+    },
+    /// It may be recorded again and again while it lasts.
+    Interrupted {
+        kind: Interruption,
+        from: UnixMillis,
+        until: UnixMillis,
     },
     /// A version of a definition came into force.
     Definition {
@@ -592,6 +625,7 @@ impl Record {
             Self::Condition { condition, .. } => condition.reason.len() + condition.message.len(),
             Self::Sample { answer: Answer::Failed(error), .. } => error.message.len(),
             Self::Standby { .. }
+            | Self::Interrupted { .. }
             | Self::Removed { .. }
             | Self::Sample { .. }
             | Self::Attributed { .. }

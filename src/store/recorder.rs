@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -23,6 +24,9 @@ use crate::scaling::recommend::Limit;
 /// An action belongs to the newest decision of the same replicas at most this long before; the retries of a patch end
 /// sooner.
 const CARRY_OUT_MS: i64 = 300_000;
+
+/// Interruptions of a kind that are this close to each other share one row.
+const INTERRUPTIONS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Ended definitions kept for each object, so that one that is edited every second cannot fill the file. At 4 KB each,
 /// 1 MB.
@@ -205,6 +209,12 @@ impl Recorder {
             Record::Removed { at, object } => self.remove(prepared, *at, object)?,
             Record::Standby { until } => {
                 prepared.execute(Sql::StandBy, [until.map_or(i64::MAX, |until| until.0)])?;
+            }
+            Record::Interrupted { kind, from, until } => {
+                let (kind, within) = (kind.id(), rows::millis(INTERRUPTIONS_WITHIN));
+                if prepared.execute(Sql::GrowInterruption, params![kind, from.0, until.0, within])? == 0 {
+                    prepared.execute(Sql::InsertInterruption, params![kind, from.0, until.0])?;
+                }
             }
             Record::Decision { at, object, decision } => {
                 let id = self.grown(prepared, *at, object)?;

@@ -34,7 +34,7 @@ pub struct Retention {
     pub minutes: Duration,
     /// Roll-ups by hour.
     pub hours: Duration,
-    /// Decisions, actions, replica changes, HPA observations, conditions, ended error periods, losses, definitions that
+    /// Decisions, actions, replica changes, HPA observations, conditions, ended error periods, losses, interruptions, definitions that
     /// are no longer in force, starts of hpalite; and removed objects and ended triggers, once no row refers to them.
     pub history: Duration,
     /// Maximum size of the file without its write-ahead log, in bytes; 0 for no limit. Beyond it the oldest rows are
@@ -176,6 +176,7 @@ fn happened(prepared: &mut Prepared<'_>, before_unix_ms: i64) -> Result<Option<(
         Sql::ExpireHpas,
         Sql::ExpireConditions,
         Sql::ExpireLosses,
+        Sql::ExpireInterruptions,
         Sql::ExpireErrorPeriods,
         Sql::ExpireRuns,
     ] {

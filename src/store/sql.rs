@@ -10,6 +10,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0003_ready.sql"),
     include_str!("../../sql/migrations/0004_bounds.sql"),
     include_str!("../../sql/migrations/0005_standby.sql"),
+    include_str!("../../sql/migrations/0006_interruption.sql"),
 ];
 
 /// Dropped and recreated if they changed, at each start.
@@ -29,6 +30,7 @@ pub(crate) const VIEWS: &[(&str, &str)] = &[
     ("v_sample_minute", include_str!("../../sql/views/v_sample_minute.sql")),
     ("v_sample_hour", include_str!("../../sql/views/v_sample_hour.sql")),
     ("v_flapping", include_str!("../../sql/views/v_flapping.sql")),
+    ("v_interruption", include_str!("../../sql/views/v_interruption.sql")),
     ("v_loss", include_str!("../../sql/views/v_loss.sql")),
     ("v_trigger_health", include_str!("../../sql/views/v_trigger_health.sql")),
     ("v_timeline", include_str!("../../sql/views/v_timeline.sql")),
@@ -194,6 +196,12 @@ statements! {
     TrimErrorPeriods Cold "DELETE FROM error_period WHERE until_unix_ms IS NOT NULL AND id IN (SELECT e.id FROM series s \
         CROSS JOIN error_period e ON e.series_id = s.id WHERE s.object_id = ?1 ORDER BY e.id DESC LIMIT 512 OFFSET ?2)";
 
+    // Interruptions. One of ?1 from ?2 until ?3 grows into one of the last day that is within ?4 ms of it.
+    GrowInterruption Hot "UPDATE interruption SET times = times + (until_unix_ms < ?2), from_unix_ms = min(from_unix_ms, ?2), \
+        until_unix_ms = max(until_unix_ms, ?3) WHERE id = (SELECT id FROM interruption \
+        WHERE from_unix_ms BETWEEN ?2 - 86400000 AND ?3 + ?4 AND kind = ?1 AND until_unix_ms >= ?2 - ?4 ORDER BY from_unix_ms DESC LIMIT 1)";
+    InsertInterruption Hot "INSERT INTO interruption (kind, from_unix_ms, until_unix_ms, times) VALUES (?1, ?2, ?3, 1)";
+
     // Losses, and what is saved from a corrupt file.
     InsertLoss Hot "INSERT INTO loss (from_unix_ms, until_unix_ms, samples, others, cause) VALUES (?1, ?2, ?3, ?4, ?5)";
     GrowLoss Hot "UPDATE loss SET until_unix_ms = ?2, samples = samples + ?3, others = others + ?4 WHERE id = ?1";
@@ -269,6 +277,7 @@ statements! {
     ExpireHours Hot "DELETE FROM sample_hour WHERE hour_unix_ms = ?1 AND series_id IN (SELECT series_id FROM sample_hour WHERE hour_unix_ms = ?1 LIMIT ?2)";
     DeleteRolledHour Hot "DELETE FROM rolled_hour WHERE hour_unix_ms = ?1";
     ExpireLosses Hot "DELETE FROM loss WHERE id IN (SELECT id FROM loss WHERE from_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
+    ExpireInterruptions Hot "DELETE FROM interruption WHERE id IN (SELECT id FROM interruption WHERE from_unix_ms < ?1 ORDER BY from_unix_ms LIMIT ?2)";
     ExpireActions Hot "DELETE FROM action WHERE id IN (SELECT id FROM action WHERE at_unix_ms < ?1 ORDER BY at_unix_ms LIMIT ?2)";
     ExpireDecisions Hot concat!("DELETE FROM decision WHERE id IN (SELECT x.id FROM decision x WHERE x.at_unix_ms < ?1 AND ", superseded!("decision"),
         " ORDER BY x.at_unix_ms LIMIT ?2)");
@@ -311,12 +320,13 @@ statements! {
         UNION ALL SELECT (SELECT x.at_unix_ms FROM hpa_observation x WHERE ", superseded!("hpa_observation"), " ORDER BY x.at_unix_ms LIMIT 1) \
         UNION ALL SELECT (SELECT x.at_unix_ms FROM condition_change x WHERE ", superseded!("condition_change", " AND n.kind = x.kind"),
         " ORDER BY x.at_unix_ms LIMIT 1) \
-        UNION ALL SELECT (SELECT min(from_unix_ms) FROM loss) UNION ALL SELECT (SELECT min(until_unix_ms) FROM error_period WHERE until_unix_ms IS NOT NULL) \
+        UNION ALL SELECT (SELECT min(from_unix_ms) FROM loss) UNION ALL SELECT (SELECT min(from_unix_ms) FROM interruption) UNION ALL SELECT (SELECT min(until_unix_ms) FROM error_period WHERE until_unix_ms IS NOT NULL) \
         UNION ALL SELECT (SELECT min(started_at_unix_ms) FROM process_run WHERE state <> 'running') \
         UNION ALL SELECT (SELECT min(until_unix_ms) FROM definition WHERE until_unix_ms IS NOT NULL))");
     NewestHistory Cold "SELECT max(at) FROM (SELECT (SELECT max(at_unix_ms) FROM action) AS at UNION ALL SELECT (SELECT max(at_unix_ms) FROM decision) \
         UNION ALL SELECT (SELECT max(at_unix_ms) FROM replica_change) UNION ALL SELECT (SELECT max(at_unix_ms) FROM hpa_observation) \
         UNION ALL SELECT (SELECT max(at_unix_ms) FROM condition_change) UNION ALL SELECT (SELECT max(from_unix_ms) FROM loss) \
+        UNION ALL SELECT (SELECT max(from_unix_ms) FROM interruption) \
         UNION ALL SELECT (SELECT max(until_unix_ms) FROM error_period WHERE until_unix_ms IS NOT NULL) UNION ALL SELECT (SELECT max(started_at_unix_ms) FROM process_run WHERE state <> 'running') \
         UNION ALL SELECT (SELECT max(until_unix_ms) FROM definition WHERE until_unix_ms IS NOT NULL))";
 
@@ -412,5 +422,7 @@ statements! {
             OR conditions_id IS NOT (SELECT id FROM hpa_conditions WHERE conditions_json = '[]')) ORDER BY at_unix_ms";
     PausesBetween Hot "SELECT at_unix_ms, pause FROM decision WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms";
     LossesBetween Hot "SELECT from_unix_ms, until_unix_ms, samples, others, cause FROM loss \
+        WHERE from_unix_ms <= ?2 AND until_unix_ms >= ?1 ORDER BY from_unix_ms";
+    InterruptionsBetween Hot "SELECT kind, from_unix_ms, until_unix_ms, times FROM interruption \
         WHERE from_unix_ms <= ?2 AND until_unix_ms >= ?1 ORDER BY from_unix_ms";
 }

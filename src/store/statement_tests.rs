@@ -72,7 +72,15 @@ fn rollups_of_one_object_are_found_by_keys() {
 /// The newest rows of a long history are read from its end: only rows of the same time are sorted.
 #[test]
 fn the_newest_are_read_first() {
-    for view in ["v_decision", "v_action", "v_replica_change", "v_hpa_observation", "v_condition_change", "v_loss"] {
+    for view in [
+        "v_decision",
+        "v_action",
+        "v_replica_change",
+        "v_hpa_observation",
+        "v_condition_change",
+        "v_interruption",
+        "v_loss",
+    ] {
         let text = plan(&migrated(), &format!("SELECT * FROM {view} LIMIT 20")).join("\n");
         assert!(!text.contains("USE TEMP B-TREE FOR ORDER BY"), "{view}: {text}");
     }

@@ -204,6 +204,10 @@ fn a_silent_api_server_costs_the_right_to_write_and_nothing_else() {
     });
     source.asked(3);
     assert_eq!(daemon.readiness(), "ok", "reads are still answered, and nobody else can");
+    wait_seeing("the history to tell of it while it lasts", || {
+        let found = daemon.sql("SELECT kind FROM v_interruption");
+        found.iter().any(|row| row["kind"] == "api-server").then_some(()).ok_or_else(|| format!("{found:?}"))
+    });
     drop(frozen);
     wait_seeing("the lease to be renewed", || {
         daemon.log().contains("lease renewed, writing again").then_some(()).ok_or_else(|| daemon.log())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hpalite::explain::{self, Question};
 use hpalite::scaling::attribution::{Actor, Attribution};
 use hpalite::scaling::decision::{DecidedTrigger, Decision};
-use hpalite::scaling::event::{Answer, HeldValue, Missing, Record};
+use hpalite::scaling::event::{Answer, HeldValue, Interruption, Missing, Record};
 use hpalite::scaling::model::{ApiGroup, Condition, ConditionKind, ConditionStatus, ObjectKey, UnixMillis};
 use hpalite::scaling::reason::Reason;
 use hpalite::scaling::recommend::Proposal;
@@ -437,4 +437,40 @@ fn why_reports_all_objects_of_a_name_that_lived_in_that_time() {
     assert_eq!(answers(0), all);
     assert_eq!(answers(15_000), all[2..]);
     stop(store);
+}
+
+#[test]
+fn interruptions_that_are_close_to_each_other_share_a_row() {
+    let place = Place::new();
+    let store = place.start();
+    let at = |ms: i64| UnixMillis(START + ms);
+    let interrupted = |kind, from, until| Record::Interrupted { kind, from: at(from), until: at(until) };
+    let (silence, standstill) = (Interruption::ApiServer, Interruption::Standstill);
+    store.send(vec![
+        interrupted(silence, 10_000, 20_000),
+        interrupted(standstill, 15_000, 45_000),
+        // It lasts.
+        interrupted(silence, 10_000, 30_000),
+        interrupted(silence, 9_999, 40_000),
+        // Another one.
+        interrupted(silence, 70_000, 80_000),
+        interrupted(silence, 70_000, 90_000),
+        // Long after.
+        interrupted(silence, 151_000, 160_000),
+        interrupted(Interruption::ClockBack, 0, 90_000),
+    ]);
+    store.flush().unwrap();
+    stop(store);
+    let connection = place.open();
+    let found = rows(&connection, "SELECT kind, from_unix_ms, until_unix_ms, times FROM v_interruption");
+    let row = |kind, from, until, times| format!("{kind}|{}|{}|{times}", at(from).0, at(until).0);
+    let expected = [
+        row("api-server", 151_000, 160_000, 1),
+        row("standstill", 15_000, 45_000, 1),
+        row("api-server", 9_999, 90_000, 2),
+        row("clock-back", 0, 90_000, 1),
+    ];
+    assert_eq!(found, expected);
+    let told = rows(&connection, "SELECT text FROM v_timeline WHERE what = 'interruption' ORDER BY at_unix_ms LIMIT 2");
+    assert_eq!(told, ["clock-back for 90 s", "api-server for 80 s, 2 times"]);
 }

@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use super::event::{Command, Event, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
+use super::event::{Command, Event, Interruption, KubeEvent, ObjectReference, Record, RestoredState, WriteKind};
 use super::model::{
     ApiGroup, AuthenticationKey, AuthenticationKind, Gvkr, ObjectKey, ScaledObject, TargetRef, Trigger, UnixMillis,
 };
@@ -218,6 +218,9 @@ impl World {
     /// and a step back stops no polling. `now` is the time after the step.
     pub fn shift_clock(&mut self, milliseconds: i64, now: UnixMillis) {
         let shift = |at: UnixMillis| UnixMillis(at.0.saturating_add(milliseconds));
+        let before = UnixMillis(now.0.saturating_sub(milliseconds));
+        let kind = if milliseconds > 0 { Interruption::ClockForward } else { Interruption::ClockBack };
+        self.outbox.record(Record::Interrupted { kind, from: before.min(now), until: before.max(now) });
         self.schedule.shift(milliseconds);
         self.outbox.silences.shift(milliseconds);
         self.now = shift(self.now);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::World;
 use super::work::Work;
 use crate::scaling::age;
-use crate::scaling::event::{Answer, ErrorClass, PollError};
+use crate::scaling::event::{Answer, ErrorClass, Interruption, PollError, Record};
 use crate::scaling::model::{ObjectKey, Source, UnixMillis};
 use crate::scaling::object::Object;
 
@@ -17,11 +17,12 @@ impl World {
     /// After the process stood still every reading is old, though no server is at fault. All triggers are polled at
     /// once, with the time limit of a first answer, and nothing is decided on older readings.
     pub(super) fn wake_up(&mut self, now: UnixMillis) {
-        self.now = now;
+        let before = std::mem::replace(&mut self.now, now);
         if self.next_deadline().is_none_or(|at| now.since(at) < STOOD_STILL) {
             return;
         }
         self.woke_at = Some(now);
+        self.outbox.record(Record::Interrupted { kind: Interruption::Standstill, from: before, until: now });
         let running: Vec<ObjectKey> =
             self.objects.iter().filter(|(_, o)| o.polled_generation.is_some()).map(|(key, _)| key.clone()).collect();
         for key in running {

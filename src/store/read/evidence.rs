@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::row::{
-    ConditionRow, DecisionRow, DefinitionRow, ErrorRow, HpaRow, LossRow, Range, ReplicaRow, RunRow, SeriesRow,
+    ConditionRow, DecisionRow, DefinitionRow, ErrorRow, HpaRow, InterruptionRow, LossRow, Range, ReplicaRow, RunRow,
+    SeriesRow,
 };
 use super::{Found, Snapshot};
 use crate::scaling::model::{ApiGroup, ConditionKind};
@@ -51,6 +52,7 @@ pub struct Evidence {
     pub runs: Vec<RunRow>,
     /// Periods in which the history lost records of any object.
     pub losses: Vec<LossRow>,
+    pub interruptions: Vec<InterruptionRow>,
 }
 
 impl Snapshot<'_> {
@@ -130,6 +132,7 @@ fn read(snapshot: &Snapshot<'_>, object: i64, spans: &[Range], until: i64) -> Fo
         spans: spans.to_vec(),
         samples: samples(snapshot, &series, spans)?,
         losses: snapshot.losses(whole)?,
+        interruptions: snapshot.interruptions(whole)?,
         runs,
         series,
         errors,

@@ -9,8 +9,8 @@ mod snapshot;
 
 pub use evidence::{CHANGE_SETTLES_MS, Evidence};
 pub use row::{
-    ConditionRow, DecidedRow, DecisionRow, DefinitionRow, ErrorRow, HpaRow, Life, Listing, LossRow, ObjectRow, Range,
-    ReplicaRow, RunRow, SeriesRow,
+    ConditionRow, DecidedRow, DecisionRow, DefinitionRow, ErrorRow, HpaRow, InterruptionRow, Life, Listing, LossRow,
+    ObjectRow, Range, ReplicaRow, RunRow, SeriesRow,
 };
 pub use snapshot::{NEWEST_WITHIN_MS, Snapshot};
 

@@ -185,6 +185,17 @@ pub struct LossRow {
     pub cause: String,
 }
 
+/// A stretch in which hpalite could not see or do what it should, or whose times deceive.
+#[derive(Clone, Debug)]
+pub struct InterruptionRow {
+    /// The id of an [`Interruption`](crate::scaling::event::Interruption).
+    pub kind: String,
+    pub from: i64,
+    pub until: i64,
+    /// How many there were.
+    pub times: i64,
+}
+
 pub(super) fn condition_row(row: &Row<'_>) -> Found<ConditionRow> {
     Ok(ConditionRow { status: row.get(0)?, reason: row.get(1)?, message: row.get(2)?, at: row.get(3)? })
 }

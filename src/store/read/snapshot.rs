@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::Found;
 use super::row::{
-    ConditionRow, DecisionRow, DefinitionRow, ErrorRow, HpaRow, Life, Listing, LossRow, ObjectRow, Range, ReplicaRow,
-    RunRow, SeriesRow, condition_row, decision_row, definition_row, hpa_row, loss_row, replica_row,
+    ConditionRow, DecisionRow, DefinitionRow, ErrorRow, HpaRow, InterruptionRow, Life, Listing, LossRow, ObjectRow,
+    Range, ReplicaRow, RunRow, SeriesRow, condition_row, decision_row, definition_row, hpa_row, loss_row, replica_row,
 };
 use crate::scaling::model::{ApiGroup, ConditionKind, ObjectKey};
 use crate::store::block;
@@ -297,6 +297,16 @@ impl<'c> Snapshot<'c> {
         self.all(Sql::LossesBetween, [range.from, range.to], loss_row)
     }
 
+    /// Returns the interruptions that overlap the range, oldest first. A file of before they were recorded has none.
+    pub fn interruptions(&self, range: Range) -> Found<Vec<InterruptionRow>> {
+        if self.connection.prepare(Sql::InterruptionsBetween.text()).is_err() {
+            return Ok(Vec::new());
+        }
+        self.all(Sql::InterruptionsBetween, [range.from, range.to], |row| {
+            Ok(InterruptionRow { kind: row.get(0)?, from: row.get(1)?, until: row.get(2)?, times: row.get(3)? })
+        })
+    }
+
     /// Returns the error periods that overlap the range, newest first.
     pub fn errors(&self, series: i64, range: Range, rows_max: usize) -> Found<Vec<ErrorRow>> {
         self.all(Sql::ErrorsBetween, params![series, range.from, range.to, limit(rows_max)], |row| {
@@ -397,6 +407,7 @@ mod tests {
                 snapshot.hpa_times(1, range)?;
                 snapshot.pauses(1, range)?;
                 snapshot.losses(range)?;
+                snapshot.interruptions(range)?;
                 snapshot.errors(1, range, 9)?;
                 snapshot.definitions(1, range, 9)?;
                 snapshot.definition_before(1, 9)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::scaling::event::{Command, Event, PollDone};
+use crate::scaling::event::{Command, Event, Interruption, PollDone, Record};
 use crate::scaling::model::{Fallback, FallbackBehavior, Query, Source};
 use crate::scaling::view::Reading;
 
@@ -162,6 +162,33 @@ fn after_standing_still_nothing_follows_from_earlier_answers() {
     assert!(!rig.kinds().contains(&"Scale"), "{:?}", rig.writes);
     rig.seconds(600);
     assert_eq!((rig.replicas("web"), rig.events.len()), (2, 0));
+}
+
+/// What the history has of interruptions, with their seconds.
+fn interruptions(rig: &Rig) -> Vec<(Interruption, i64)> {
+    let of = |record: &Record| match record {
+        Record::Interrupted { kind, from, until } => Some((*kind, (until.0 - from.0) / 1_000)),
+        _ => None,
+    };
+    rig.records.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_standstill_and_steps_of_the_clock_are_recorded() {
+    let mut rig = quick(5.0, |_| {});
+    rig.seconds(60);
+    assert_eq!(interruptions(&rig), []);
+    rig.stand_still(3_600_000);
+    rig.seconds(10);
+    let [(Interruption::Standstill, 3_600..=3_603)] = interruptions(&rig)[..] else {
+        panic!("{:?}", interruptions(&rig))
+    };
+    rig.step_clock(-90_000);
+    rig.seconds(10);
+    rig.step_clock(7_200_000);
+    rig.seconds(10);
+    let steps = [(Interruption::ClockBack, 90), (Interruption::ClockForward, 7_200)];
+    assert_eq!(interruptions(&rig)[1..], steps);
 }
 
 #[test]
