@@ -1,4 +1,4 @@
--- When hpalite stood still, had no answer from the API server, or the clock was stepped, newest first.
+-- When hpalite stood still, had no answer from the API server or no Lease, or the clock was stepped, newest first.
 CREATE VIEW v_interruption AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', i.from_unix_ms / 1000.0, 'unixepoch') AS since,
        strftime('%Y-%m-%dT%H:%M:%fZ', i.until_unix_ms / 1000.0, 'unixepoch') AS until,

@@ -140,6 +140,8 @@ struct LeaseLoop {
 struct Logged {
     leads: bool,
     holder: String,
+    /// Another instance was seen to hold the Lease.
+    has_rival: bool,
     /// Consecutive failed attempts.
     failures: u32,
     lapsed: bool,
@@ -259,6 +261,7 @@ impl LeaseLoop {
         let holder = self.election.holder();
         if self.logged.holder != holder {
             self.logged.holder = holder.to_owned();
+            self.logged.has_rival |= !holder.is_empty() && holder != self.identity;
             self.ready.set_leader(holder);
             if !self.election.leads() && !holder.is_empty() && self.election.deposed_by().is_none() {
                 info!(holder, lease = self.name, namespace = self.namespace; "standing by");
@@ -273,7 +276,7 @@ impl LeaseLoop {
         if self.election.leads() && !self.logged.leads {
             self.logged.leads = true;
             info!(identity = self.identity, lease = self.name, namespace = self.namespace; "leading");
-            let _ = self.inbox.send(Event::Leading);
+            let _ = self.inbox.send(Event::Leading { was_alone: !self.logged.has_rival });
         }
         let has_lapsed = self.logged.leads && self.fence.pass().is_err();
         if has_lapsed != self.logged.lapsed {
@@ -437,6 +440,27 @@ mod tests {
         let mut lease = competing(200, ours);
         lease.carry_out(Action::Create, clock::since_boot());
         assert!(lease.election.leads() && lease.fence.renewals() == 1);
+    }
+
+    #[test]
+    fn who_saw_no_other_holder_was_alone() {
+        let ours = r#"{"kind":"Lease","metadata":{"resourceVersion":"7"},"spec":{"holderIdentity":"me"}}"#;
+        for (holder, is_alone) in [("me", true), ("", true), ("other", false)] {
+            let (inbox, events) = std::sync::mpsc::sync_channel(9);
+            let mut lease = LeaseLoop { inbox, ..competing(200, ours) };
+            let seen = Seen {
+                holder: holder.to_owned(),
+                duration: Duration::ZERO,
+                transitions: 0,
+                resource_version: "6".to_owned(),
+            };
+            lease.election.read(Some(seen), Duration::ZERO);
+            lease.publish();
+            lease.carry_out(Action::Create, clock::since_boot());
+            lease.publish();
+            let Ok(Event::Leading { was_alone }) = events.try_recv() else { panic!("{holder} leads") };
+            assert_eq!(was_alone, is_alone, "{holder}");
+        }
     }
 
     /// Regression: a write of a version that the API server never had was refused for ever.

@@ -523,7 +523,7 @@ impl Daemon {
     }
 
     fn take(&mut self, event: Event) {
-        let leads = matches!(event, Event::Leading);
+        let leads = matches!(event, Event::Leading { .. });
         let commands = self.world.apply(event, self.clock.now());
         self.carry_out(commands);
         if leads {

@@ -524,6 +524,11 @@ pub(super) fn interruption_entry(row: &InterruptionRow, now: i64) -> Entry {
             format!("hpalite stood still {stretch}: it was stopped, suspended with its machine, or without CPU time")
         }
         Some(Interruption::ApiServer) => format!("no request to the API server was answered {stretch}"),
+        Some(Interruption::Lease) => {
+            format!(
+                "hpalite only watched {stretch}: it could not acquire its Lease, which nobody else was seen to have"
+            )
+        }
         Some(Interruption::ClockForward) => format!("the wall clock was stepped forward {stretch}"),
         Some(Interruption::ClockBack) => {
             format!("the wall clock was stepped back from {until} to {from}{times}: times in between came twice")

@@ -620,6 +620,7 @@ fn interruptions_are_told_where_they_matter() {
         times,
     };
     given.interruptions = vec![
+        row("lease", -900_000, -800_000, 1),
         row("standstill", -400_000, -310_000, 1),
         row("clock-back", -200_000, -110_000, 1),
         row("api-server", -100_000, -50_000, 3),
@@ -639,9 +640,14 @@ fn interruptions_are_told_where_they_matter() {
     // Of a moment: what the change and the moment came shortly after.
     assert_eq!(told(&given.now()), [standstill.clone(), silence.clone()]);
     let since = explain("shop", "web", &given, Some(NOW - 3_600_000), NOW);
+    let wait = format!(
+        "hpalite only watched from {} to {}: it could not acquire its Lease, which nobody else was seen to have",
+        at(-900_000),
+        at(-800_000)
+    );
     let (from, until) = (at(-110_000), at(-200_000));
     let step = format!("the wall clock was stepped back from {from} to {until}: times in between came twice");
-    assert_eq!(told(&since), [standstill, step, silence]);
+    assert_eq!(told(&since), [wait, standstill, step, silence]);
 }
 
 /// Regression: the work for one answer grew with the product of decisions, errors and samples, without a limit.

@@ -114,7 +114,10 @@ pub enum Event {
         conduct: Conduct,
     },
     /// This instance holds the lease from now on. Ends the [standby](super::world::World::stand_by) of the world.
-    Leading,
+    Leading {
+        /// No other instance was seen to hold it.
+        was_alone: bool,
+    },
     /// The history goes on in another file, which may have nothing of what was recorded before.
     HistoryRenewed,
     /// State from the history, sent at the start, before any list.
@@ -468,13 +471,15 @@ pub enum Interruption {
     Standstill,
     /// No request to the API server was answered.
     ApiServer,
+    /// There was no Lease, though no other instance had it.
+    Lease,
     /// The wall clock was stepped; that is from the earlier to the later of both times.
     ClockForward,
     ClockBack,
 }
 
 impl Interruption {
-    pub const ALL: [Self; 4] = [Self::Standstill, Self::ApiServer, Self::ClockForward, Self::ClockBack];
+    pub const ALL: [Self; 5] = [Self::Standstill, Self::ApiServer, Self::Lease, Self::ClockForward, Self::ClockBack];
 
     /// Identifies it in the history.
     #[must_use]
@@ -482,6 +487,7 @@ impl Interruption {
         match self {
             Self::Standstill => "standstill",
             Self::ApiServer => "api-server",
+            Self::Lease => "lease",
             Self::ClockForward => "clock-forward",
             Self::ClockBack => "clock-back",
         }
@@ -494,6 +500,8 @@ pub enum Record {
     /// This process stands by, since another instance may hold the Lease; `until` is `None` as long as that lasts.
     Standby {
         until: Option<UnixMillis>,
+        /// It turned out that no other instance was there to do anything meanwhile.
+        was_alone: bool,
     },
     /// It may be recorded again and again while it lasts.
     Interrupted {

@@ -17,7 +17,7 @@ use super::rows;
 use super::series_numbers::SeriesNumbers;
 use super::sql::Sql;
 use crate::scaling::attribution::{Actor, Attribution};
-use crate::scaling::event::{Record, RecordedTrigger};
+use crate::scaling::event::{Interruption, Record, RecordedTrigger};
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 use crate::scaling::recommend::Limit;
 
@@ -27,6 +27,9 @@ const CARRY_OUT_MS: i64 = 300_000;
 
 /// Interruptions of a kind that are this close to each other share one row.
 const INTERRUPTIONS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A start that takes no longer to acquire its Lease was not interrupted.
+const LEASE_TAKES: Duration = Duration::from_secs(10);
 
 /// Ended definitions kept for each object, so that one that is edited every second cannot fill the file. At 4 KB each,
 /// 1 MB.
@@ -207,8 +210,13 @@ impl Recorder {
                 self.define(prepared, *at, object, uid, &spec, triggers)?;
             }
             Record::Removed { at, object } => self.remove(prepared, *at, object)?,
-            Record::Standby { until } => {
-                prepared.execute(Sql::StandBy, [until.map_or(i64::MAX, |until| until.0)])?;
+            Record::Standby { until, was_alone: false } => {
+                prepared.execute(Sql::StandBy, [Some(until.map_or(i64::MAX, |until| until.0))])?;
+            }
+            Record::Standby { until, was_alone: true } => {
+                prepared.execute(Sql::StandBy, [None::<i64>])?;
+                let row = params![Interruption::Lease.id(), until.map(|until| until.0), rows::millis(LEASE_TAKES)];
+                prepared.execute(Sql::InsertWait, row)?;
             }
             Record::Interrupted { kind, from, until } => {
                 let (kind, within) = (kind.id(), rows::millis(INTERRUPTIONS_WITHIN));

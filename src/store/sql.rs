@@ -202,6 +202,10 @@ statements! {
         WHERE from_unix_ms BETWEEN ?2 - 86400000 AND ?3 + ?4 AND kind = ?1 AND until_unix_ms >= ?2 - ?4 ORDER BY from_unix_ms DESC LIMIT 1)";
     InsertInterruption Hot "INSERT INTO interruption (kind, from_unix_ms, until_unix_ms, times) VALUES (?1, ?2, ?3, 1)";
 
+    // From the start of the process that runs until ?2, if that is more than ?3 ms.
+    InsertWait Cold "INSERT INTO interruption (kind, from_unix_ms, until_unix_ms, times) \
+        SELECT ?1, started_at_unix_ms, ?2, 1 FROM process_run WHERE state = 'running' AND started_at_unix_ms < ?2 - ?3";
+
     // Losses, and what is saved from a corrupt file.
     InsertLoss Hot "INSERT INTO loss (from_unix_ms, until_unix_ms, samples, others, cause) VALUES (?1, ?2, ?3, ?4, ?5)";
     GrowLoss Hot "UPDATE loss SET until_unix_ms = ?2, samples = samples + ?3, others = others + ?4 WHERE id = ?1";

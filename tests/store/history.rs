@@ -474,3 +474,20 @@ fn interruptions_that_are_close_to_each_other_share_a_row() {
     let told = rows(&connection, "SELECT text FROM v_timeline WHERE what = 'interruption' ORDER BY at_unix_ms LIMIT 2");
     assert_eq!(told, ["clock-back for 90 s", "api-server for 80 s, 2 times"]);
 }
+
+/// Regression: a process that waited for its Lease alone was said to have stood by for another instance.
+#[test]
+fn a_wait_for_the_lease_alone_is_no_standby() {
+    for (was_alone, stood_by, waited) in [(true, "null", 1), (false, "2100-01-01T00:00:00.000Z", 0)] {
+        let place = Place::new();
+        let store = place.start();
+        let until = Some(UnixMillis(4_102_444_800_000));
+        store.send(vec![Record::Standby { until: None, was_alone: false }, Record::Standby { until, was_alone }]);
+        store.flush().unwrap();
+        stop(store);
+        let connection = place.open();
+        assert_eq!(rows(&connection, "SELECT stood_by_until FROM v_process_run"), [stood_by]);
+        let alike = "interruption i JOIN process_run r ON r.started_at_unix_ms = i.from_unix_ms WHERE i.kind = 'lease'";
+        assert_eq!(count(&connection, alike), waited);
+    }
+}

@@ -45,7 +45,7 @@ impl World {
             Event::TurnWanted { number, object, server } => self.schedule.line_up(number, object, server),
             Event::TurnEnded { number, conduct } => self.schedule.end_turn(number, conduct, now),
             Event::Restored(states) => self.restored(states, now),
-            Event::Leading => self.lead(now),
+            Event::Leading { was_alone } => self.lead(was_alone, now),
             Event::HistoryRenewed => self.record_anew(),
             Event::Tick => {}
         }

@@ -140,14 +140,14 @@ impl World {
     /// event.
     pub fn stand_by(&mut self) {
         self.facts.is_standby = true;
-        self.outbox.record(Record::Standby { until: None });
+        self.outbox.record(Record::Standby { until: None, was_alone: false });
     }
 
     /// Starts everything that was held back.
-    fn lead(&mut self, now: UnixMillis) {
+    fn lead(&mut self, was_alone: bool, now: UnixMillis) {
         let stood_by = std::mem::replace(&mut self.facts.is_standby, false);
         if stood_by {
-            self.outbox.record(Record::Standby { until: Some(now) });
+            self.outbox.record(Record::Standby { until: Some(now), was_alone });
         }
         for object in self.objects.values_mut() {
             if stood_by {

@@ -17,7 +17,7 @@ impl World {
             self.outbox.dirty.insert(key);
         }
         if self.facts.is_standby {
-            self.outbox.record(Record::Standby { until: None });
+            self.outbox.record(Record::Standby { until: None, was_alone: false });
         }
         let now = self.now;
         let hpas: Vec<Record> = self.facts.hpas.values().filter_map(|hpa| self.observation(hpa, now)).collect();

@@ -291,7 +291,7 @@ fn a_load_that_ends_with_the_instance_that_saw_it_still_cools_down() {
         }]);
         if is_standby {
             rig.seconds(600);
-            rig.step(Event::Leading);
+            rig.step(Event::Leading { was_alone: false });
         }
         rig.seconds(90);
         assert_eq!(rig.replicas("api"), 3, "standby: {is_standby}");
@@ -421,7 +421,7 @@ fn what_somebody_else_put_to_zero_stays_there() {
         rig.seconds(60);
         rig.set_replicas("api", 0);
         rig.seconds(60);
-        rig.step(Event::Leading);
+        rig.step(Event::Leading { was_alone: false });
         rig.seconds(600);
         let (_folder, path) = rig.store_records();
         rig.is_standby = false;

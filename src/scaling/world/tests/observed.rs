@@ -217,7 +217,7 @@ fn a_standby_records_no_samples_until_it_leads() {
     put(&mut rig.cluster, &hpa("api", 70), Remember::Yes);
     rig.seconds(60);
     assert_eq!(samples(&rig), []);
-    rig.step(Event::Leading);
+    rig.step(Event::Leading { was_alone: false });
     assert_eq!(samples(&rig), [Answer::Value(70.0)]);
 }
 

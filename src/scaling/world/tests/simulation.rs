@@ -621,7 +621,7 @@ fn take_over(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
     forget_unshown(rig, |_| true);
     let wait = random.i64(0..60_000);
     rig.run(wait);
-    rig.step(Event::Leading);
+    rig.step(Event::Leading { was_alone: false });
     format!("another instance takes over after {wait}")
 }
 

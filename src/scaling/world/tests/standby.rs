@@ -22,7 +22,7 @@ fn a_standby_only_watches_and_acts_at_once_when_it_leads() {
     rig.seconds(900);
     assert_eq!((rig.kinds(), rig.polls.len(), rig.events.len()), (Vec::<&str>::new(), 0, 0));
     assert!(rig.world.is_synced());
-    rig.step(Event::Leading);
+    rig.step(Event::Leading { was_alone: false });
     rig.seconds(1);
     assert_eq!((rig.polls.len(), rig.replicas("web")), (1, 1));
 }
@@ -52,11 +52,19 @@ fn what_the_leader_does_is_not_somebody_else_s_in_the_history_of_a_standby() {
         rig.records.iter().rev().find_map(of).flatten()
     };
     assert_eq!([by(0), by(1)], [0, 1].map(|_| Some(Attribution::inferred(Actor::Hpalite))));
-    let stood_by = |record: &Record| matches!(record, Record::Standby { until: None });
+    let stood_by = |record: &Record| matches!(record, Record::Standby { until: None, .. });
     assert_eq!(rig.records.iter().filter(|record| stood_by(record)).count(), 1);
-    rig.step(Event::Leading);
-    let led_from = |record: &Record| matches!(record, Record::Standby { until: Some(at) } if *at == rig.now);
+    rig.step(Event::Leading { was_alone: false });
+    let led_from =
+        |record: &Record| matches!(record, Record::Standby { until: Some(at), was_alone: false } if *at == rig.now);
     assert!(rig.records.iter().any(led_from));
+    // Where no other instance was, nobody did anything.
+    let mut rig = shop(2, 5.0, |_| {});
+    rig.is_standby = true;
+    rig.restart(Vec::new());
+    rig.step(Event::Leading { was_alone: true });
+    let was_alone = |record: &Record| matches!(record, Record::Standby { until: Some(_), was_alone: true });
+    assert!(rig.records.iter().any(was_alone));
 }
 
 /// Regression: what had been active when the instance began to stand by was so still, hours later.
@@ -76,7 +84,7 @@ fn what_ended_while_an_instance_stood_by_has_ended() {
     });
     rig.set_answer("up", Answer::Value(0.0));
     rig.seconds(3_600);
-    rig.step(Event::Leading);
+    rig.step(Event::Leading { was_alone: false });
     rig.seconds(120);
     assert_eq!(rig.object("shop").status.last_active_at, Some(ended));
 }
@@ -90,7 +98,7 @@ fn a_load_that_ends_with_the_instance_that_saw_it_still_cools_down() {
     rig.seconds(7_200);
     rig.set_answer("up", Answer::Value(0.0));
     rig.clear();
-    rig.step(Event::Leading);
+    rig.step(Event::Leading { was_alone: false });
     rig.seconds(290);
     assert_eq!(scales(&rig), []);
     rig.seconds(60);
@@ -129,7 +137,7 @@ fn what_the_leader_has_told_is_told_once() {
         standby.answers.clone_from(&leader.answers);
         standby.seconds(60);
         standby.clear();
-        standby.step(Event::Leading);
+        standby.step(Event::Leading { was_alone: false });
         standby.seconds(60);
         let told = ["ScaledObjectReady", "KEDAScalersStarted", "ScaledObjectPaused", "ScaledObjectFallbackActivated"];
         let again: Vec<_> = standby.reasons().into_iter().filter(|reason| told.contains(reason)).collect();
