@@ -158,6 +158,8 @@ mod random;
 pub mod replay;
 mod rights;
 pub mod scaling;
+#[cfg(test)]
+mod seeds;
 #[cfg(target_os = "linux")]
 pub mod sources;
 mod spelling;

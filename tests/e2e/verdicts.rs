@@ -361,6 +361,7 @@ fn check_says_what_the_api_server_and_the_daemon_say() {
     let _daemon = Daemon::start(cluster, &["--namespace", &case.namespace]);
     let _after = Cleared(cluster, case.namespace.clone());
     let seed = std::env::var("HPALITE_VERDICTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let again = format!("HPALITE_VERDICTS_SEED={seed} cargo test --locked --test hpalite -- e2e::verdicts");
     let mut random = fastrand::Rng::with_seed(seed);
     let bases = bases();
     let mut inputs = manifests();
@@ -371,7 +372,7 @@ fn check_says_what_the_api_server_and_the_daemon_say() {
     let inputs = apart(inputs, &case.namespace);
     let mut wrong = Vec::new();
     let counts = compare(cluster, &case.namespace, &inputs, &mut wrong);
-    assert!(wrong.is_empty(), "seed {seed}: {} of {counts:?} differ\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{again}: {} of {counts:?} differ\n{}", wrong.len(), wrong.join("\n"));
     // Refused by the API server; accepted by all; refused by the daemon.
     assert!(counts[0] > 150 && counts[1] > 100 && counts[2] > 20, "{counts:?}");
 }

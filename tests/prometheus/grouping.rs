@@ -72,7 +72,8 @@ fn samples(random: &mut fastrand::Rng, start: i64, end: i64) -> String {
 
 #[test]
 fn a_group_gives_each_member_its_own_answer() {
-    let seed = fastrand::u64(..);
+    let seed = std::env::var("HPALITE_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    let again = format!("HPALITE_SEED={seed} cargo test --locked --test hpalite -- prometheus::grouping");
     let mut random = fastrand::Rng::with_seed(seed);
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
     let (start, end) = (now - 3_600, now - 600);
@@ -98,13 +99,13 @@ fn a_group_gives_each_member_its_own_answer() {
         let group = group(&source, &queries);
         let at = UnixMillis(random.i64(start..now) * 1_000);
         let (_, split) = ask_group(&transport, &source, &group, at);
-        let Some(Split::Each(answers)) = split else { panic!("seed {seed}: {}: {split:?}", group.query) };
+        let Some(Split::Each(answers)) = split else { panic!("{again}: {}: {split:?}", group.query) };
         assert_eq!(answers.len(), queries.len());
         for ((_, answer), (_, service)) in answers.iter().zip(&group.members) {
             let single = PrometheusSource { query: asked(&service.as_str()), ..source.clone() };
             let request = query::build(&single, None, &Default::default(), at).unwrap();
             let own = send(&transport, request, &single);
-            assert_eq!(*answer, own, "seed {seed}: {} at {at:?}", single.query);
+            assert_eq!(*answer, own, "{again}: {} at {at:?}", single.query);
             *outcomes.entry(format!("{own:?}").split('(').next().unwrap().to_owned()).or_default() += 1;
         }
     }

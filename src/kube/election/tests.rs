@@ -1,10 +1,10 @@
 //! Step by step, and as a simulation: instances with clocks of their own and one API server, under all kinds of
 //! accidents.
 
-// A failing test must print its seed.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::seeds;
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -425,17 +425,16 @@ impl Run {
 fn there_are_never_two_writers() {
     let mut takeovers = 0;
     let (mut led, mut all) = (0u64, 0u64);
-    for seed in 0..60 {
+    seeds::each(module_path!(), 60, |seed| {
         let mut run = Run::new(seed);
         for now in (0..600_000).step_by(10) {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.step(now)));
-            assert!(outcome.is_ok(), "seed {seed}");
+            run.step(now);
             led += u64::from(run.instances.iter().any(|instance| instance.may_write(now)));
             all += 1;
         }
         takeovers += run.takeovers;
-    }
+    });
     // The accidents do happen, and still some instance acts most of the time.
-    assert!(takeovers > 300, "{takeovers}");
-    assert!(led * 100 > all * 40, "{led} of {all}");
+    assert!(seeds::is_again() || takeovers > 300, "{takeovers}");
+    assert!(seeds::is_again() || led * 100 > all * 40, "{led} of {all}");
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::scaling::model::ApiGroup;
 use crate::scaling::testing::prometheus;
+use crate::seeds;
 
 const T0: UnixMillis = UnixMillis(0);
 
@@ -277,7 +278,7 @@ fn what_is_known_of_servers_goes_with_the_namespace_and_has_a_bound() {
 
 #[test]
 fn bounds_hold_under_any_order() {
-    for seed in 0..200 {
+    seeds::each(module_path!(), 200, |seed| {
         let mut random = fastrand::Rng::with_seed(seed);
         let threads = random.usize(1..10);
         let mut schedule = Schedule::new(threads, Limits::default(), false);
@@ -304,8 +305,8 @@ fn bounds_hold_under_any_order() {
                 _ => flying.extend(schedule.dispatch(T0)),
             }
             let (_, in_flight) = schedule.load();
-            assert_eq!(in_flight, flying.len(), "seed {seed} step {step}");
-            assert!(in_flight <= threads, "seed {seed} step {step}");
+            assert_eq!(in_flight, flying.len(), "step {step}");
+            assert!(in_flight <= threads, "step {step}");
             schedule.shares.check();
         }
         // Everything that was asked is answered in the end.
@@ -318,10 +319,10 @@ fn bounds_hold_under_any_order() {
                 break;
             }
         }
-        assert_eq!(schedule.load(), (0, 0), "seed {seed}");
-        assert_eq!(schedule.shares.known(), (0, 0), "seed {seed}");
-        assert!(schedule.waiting_for.is_empty() && schedule.asked.is_empty(), "seed {seed}");
-    }
+        assert_eq!(schedule.load(), (0, 0));
+        assert_eq!(schedule.shares.known(), (0, 0));
+        assert!(schedule.waiting_for.is_empty() && schedule.asked.is_empty());
+    });
 }
 
 #[test]

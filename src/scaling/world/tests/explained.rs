@@ -13,6 +13,7 @@ use crate::explain::{self, Explanation, Metric, MetricState, Question};
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Missing, RestoredState};
 use crate::scaling::model::UnixMillis;
+use crate::seeds;
 use crate::store::read::NEWEST_WITHIN_MS;
 
 const SEEDS: u64 = 24;
@@ -20,21 +21,14 @@ const STEPS: usize = 40;
 
 #[test]
 fn every_claim_is_derived_from_rows_and_refuted_by_none() {
-    let seeds = match std::env::var("HPALITE_SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => {
-            let seeds = std::env::var("HPALITE_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
-            (0..seeds).collect::<Vec<u64>>()
-        }
-    };
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
-    for seed in &seeds {
-        let story = simulate(*seed);
+    seeds::each(module_path!(), SEEDS, |seed| {
+        let story = simulate(seed);
         for report in story.reports() {
-            let moment = Moment { story: &story, seed: *seed };
+            let moment = Moment { story: &story, seed };
             moment.check(&report, &mut seen);
         }
-    }
+    });
     // The property says nothing about claims that never occur.
     for kind in [
         "Moved",
@@ -56,7 +50,7 @@ fn every_claim_is_derived_from_rows_and_refuted_by_none() {
         "Window",
         "ReportedStabilized",
     ] {
-        assert!(seeds.len() == 1 || seen.get(kind).is_some_and(|count| *count > 3), "{kind}: {seen:?}");
+        assert!(seeds::is_again() || seen.get(kind).is_some_and(|count| *count > 3), "{kind}: {seen:?}");
     }
 }
 
@@ -320,13 +314,13 @@ impl Moment<'_> {
                 let name = name.split([' ', '(']).next().unwrap_or_default().to_owned();
                 *seen.entry(name).or_default() += 1;
                 if let Err(problem) = self.verify(claim, at) {
-                    panic!("HPALITE_SEED={} at {at}: {problem}\n{claim:?}\n{text}\n{}", self.seed, report.text());
+                    panic!("seed {} at {at}: {problem}\n{claim:?}\n{text}\n{}", self.seed, report.text());
                 }
             }
         }
         for metric in &report.metrics {
             self.check_metric(metric, at, report.replicas.unwrap_or(0))
-                .unwrap_or_else(|problem| panic!("HPALITE_SEED={}: {problem}", self.seed));
+                .unwrap_or_else(|problem| panic!("seed {}: {problem}", self.seed));
         }
     }
 

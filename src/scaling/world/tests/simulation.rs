@@ -2,7 +2,6 @@
 //! fresh world would bring it.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::controllers::{Controllers, ROLLOUT, kind_of_target};
@@ -17,6 +16,7 @@ use crate::scaling::model::{
 use crate::scaling::object::{Object, Verdict};
 use crate::scaling::reason::Reason;
 use crate::scaling::target::Target;
+use crate::seeds;
 
 const SEEDS: u64 = 2048;
 /// Many short lives find what comes soon, in as many worlds and with as many flags; an eighth of them goes deeper.
@@ -41,32 +41,14 @@ fn rules_hold_in_chaos_and_the_world_comes_to_rest_odd() {
 }
 
 fn run_all(parity: u64) {
-    if let Ok(seed) = std::env::var("HPALITE_SEED") {
-        let seed: u64 = seed.parse().unwrap();
+    seeds::each(module_path!(), SEEDS, |seed| {
         if seed % 2 == parity {
-            run(seed, true);
+            simulate(seed);
         }
-        return;
-    }
-    let seeds = std::env::var("HPALITE_SEEDS").unwrap_or_else(|_| SEEDS.to_string());
-    let (from, to) = seeds.split_once("..").unwrap_or(("0", &seeds));
-    for seed in (from.parse().unwrap()..to.parse().unwrap()).filter(|seed| seed % 2 == parity) {
-        run(seed, false);
-    }
+    });
 }
 
-fn run(seed: u64, is_traced: bool) {
-    let mut step = 0;
-    let outcome = catch_unwind(AssertUnwindSafe(|| simulate(seed, is_traced, &mut step)));
-    if let Err(panic) = outcome {
-        let steps =
-            std::env::var("HPALITE_STEPS").map_or_else(|_| String::new(), |steps| format!("HPALITE_STEPS={steps} "));
-        eprintln!("seed {seed}, step {step}: replay with HPALITE_SEED={seed} {steps}cargo test --lib simulation");
-        std::panic::resume_unwind(panic);
-    }
-}
-
-fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
+fn simulate(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut cluster = Cluster::default();
     for target in TARGETS {
@@ -79,13 +61,12 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
     rig.network.random = random.fork();
     rig.network.is_faulty = true;
     rig.check = Some(check);
-    rig.is_traced = is_traced;
+    rig.is_traced = seeds::is_again();
     let mut delays = fastrand::Rng::with_seed(!seed);
     let [sync, window] = [[10, 15, 15, 60], [0, 20, 60, 300]].map(|choices| choices[delays.usize(0..4)]);
     let mut controllers = Controllers::new(Duration::from_secs(sync), Duration::from_secs(window), rig.now);
     let steps = std::env::var("HPALITE_STEPS").map_or(STEPS[(seed / 2 % 8) as usize], |steps| steps.parse().unwrap());
     for n in 0..steps {
-        *step = n;
         let what = disturb(&mut rig, &mut random);
         rig.trace(&format!("{n}: {what}"));
         let what = delay(&mut rig, &mut delays);
@@ -96,7 +77,6 @@ fn simulate(seed: u64, is_traced: bool, step: &mut usize) {
         // Long runs would keep much that nobody reads.
         rig.clear();
     }
-    *step = steps;
     rig.network.is_faulty = false;
     rig.slow.clear();
     rig.revive_watches();
