@@ -337,6 +337,7 @@ mod tests {
                      SELECT 1, 'status', '', 1000 + i, 1000 + i, iif(i < 2000, 1001 + i, NULL), 1 FROM temp.n;
                  INSERT INTO scaled_object SELECT 2 + i, 'keda.sh', 'a', 'o' || i, 'w', 1000 + i, 1001 + i FROM temp.n;
                  INSERT INTO object_state SELECT 2 + i, 1000 + i FROM temp.n;
+                 INSERT INTO interruption SELECT i, 'api-server', 9000 + i, 9001 + i, 1 FROM temp.n;
                  INSERT INTO process_run (version, started_at_unix_ms, state) SELECT '1', 1000 + i, iif(i < 2000, 'lost', 'running') FROM temp.n;
                  INSERT INTO series SELECT 1 + i, 2 + i, 0, 'prometheus', NULL, 'm', 's', 'q', 1, 0, 1000 + i, 1001 + i FROM temp.n;",
             )
@@ -351,6 +352,7 @@ mod tests {
             ("series", 1),
             ("object_state", 0),
             ("process_run", 1),
+            ("interruption", 0),
             ("condition_change", 1),
         ] {
             let left: i64 =
