@@ -13,7 +13,7 @@ use crate::store::read::{CHANGE_SETTLES_MS, DecisionRow, HpaRow};
 /// A change belongs to a decision at most this long before it.
 const CARRY_OUT_MS: i64 = 300_000;
 
-/// The first lists after a start are here within this time, so that a change which is seen later was seen live.
+/// The first lists after a start have come within this time, so that a change which is seen later was seen live.
 const START_MS: i64 = 30_000;
 
 /// The HPA may have read the previous sample if the newest came this shortly before its write.

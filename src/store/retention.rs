@@ -34,8 +34,9 @@ pub struct Retention {
     pub minutes: Duration,
     /// Roll-ups by hour.
     pub hours: Duration,
-    /// Decisions, actions, replica changes, HPA observations, conditions, ended error periods, losses, interruptions, definitions that
-    /// are no longer in force, starts of hpalite; and removed objects and ended triggers, once no row refers to them.
+    /// Decisions, actions, replica changes, HPA observations, conditions, ended error periods, losses, interruptions,
+    /// definitions that are no longer in force, starts of hpalite; and removed objects and ended triggers, once no row
+    /// refers to them.
     pub history: Duration,
     /// Maximum size of the file without its write-ahead log, in bytes; 0 for no limit. Beyond it the oldest rows are
     /// dropped before they expire: samples first, then minutes, hours, and the rest of the history.
