@@ -390,20 +390,20 @@ impl Object {
                 }
             },
         };
-        let exists = found.is_some();
+        // One that is being taken over is not.
+        let is_ours = found.is_some_and(|found| hpa::is_controlled_by(found, &me));
         if let Some(kind) = kind.filter(|kind| !self.puts_correction_off(kind, work)) {
             self.write(kind, work);
         } else {
             self.hpa_refusal = None;
-            return Verdict::Good;
         }
         let failures = self.slots.hpa.failures;
         match &self.hpa_refusal {
-            Some(refusal) if refusal.is_final || (!exists && failures >= WRITE_TRIES) => {
+            Some(refusal) if refusal.is_final || (!is_ours && failures >= WRITE_TRIES) => {
                 Verdict::failed(Step::BuildScalers, refusal.message.clone())
             }
             // An HPA that is only out of date goes on scaling.
-            _ if exists => Verdict::Good,
+            _ if is_ours => Verdict::Good,
             _ => Verdict::Pending,
         }
     }

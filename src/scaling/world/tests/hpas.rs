@@ -528,6 +528,38 @@ fn a_foreign_hpa_may_be_ignored_or_taken_over() {
     assert_eq!(rig.cluster.hpas.len(), 1);
 }
 
+/// Regression: the object was called ready, and scaled, while the foreign HPA still asked for other metrics.
+#[test]
+fn an_hpa_counts_as_taken_over_once_the_write_is_confirmed() {
+    let add = |cluster: &mut Cluster| {
+        cluster.put_hpa(foreign("keda-hpa-shop", "web"));
+        let mut object = cluster.objects[&key("shop")].clone();
+        object.transfer_hpa_ownership = true;
+        cluster.put_object(object);
+    };
+    let mut rig = shop_among(2, 500.0, |_| {}, add);
+    rig.write_ms = 10_000;
+    rig.seconds(5);
+    assert!(rig.kinds().contains(&"ReplaceHpa"));
+    assert!(rig.polls.is_empty());
+    rig.seconds(30);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+    assert!(!rig.polls.is_empty());
+    // Somebody takes it back each time, and the corrections wait.
+    rig.write_ms = 3;
+    let mut corrections = 0;
+    for _ in 0..20 {
+        rig.clear();
+        rig.cluster.put_hpa(foreign("keda-hpa-shop", "web"));
+        rig.seconds(1);
+        corrections += rig.kinds().iter().filter(|kind| **kind == "ReplaceHpa").count();
+        let is_ours = rig.cluster.hpas[&hpa_id("keda-hpa-shop")].controller.is_some();
+        let verdict = &rig.world.objects[&key("shop")].verdict;
+        assert_eq!(*verdict == crate::scaling::object::Verdict::Good, is_ours, "{verdict:?}");
+    }
+    assert!((2..10).contains(&corrections), "{corrections}");
+}
+
 #[test]
 fn a_name_taken_by_an_hpa_of_another_target_is_free_once_that_is_gone() {
     let other = foreign("keda-hpa-shop", "elsewhere");

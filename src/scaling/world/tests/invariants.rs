@@ -46,10 +46,7 @@ impl World {
             return;
         }
         let Some(hpa) = self.facts.hpa_of(object) else {
-            // An HPA that is being taken over is not the object's yet.
-            assert!(object.spec.transfer_hpa_ownership, "{key}: settled without an HPA");
-            assert!(object.is_starved || !object.slots.hpa.is_free(self.now), "{key}: settled without an HPA");
-            return;
+            panic!("{key}: settled without an HPA");
         };
         let status = object.wanted_status(Some((&hpa.name, scaling_active(hpa))));
         assert_eq!(status, object.spec.status, "{key}: status");
