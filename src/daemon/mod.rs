@@ -80,6 +80,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// precision.
 const SILENCE: Duration = Duration::from_secs(5);
 const SILENCE_PRECISION: Duration = Duration::from_secs(2);
+/// How often to check whether the history has room for what is recorded anew.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
 /// Time limit for writes in flight at shutdown, before the Lease is released.
 const DRAIN_WRITES: Duration = Duration::from_secs(1);
 /// How often to check whether those writes have ended, so that the release is not delayed.
@@ -410,7 +412,7 @@ impl Daemon {
                 self.writer.close();
                 ending = Some(Ending { began: Instant::now(), handed_over: false });
             }
-            let mut at_most = TICK;
+            let mut at_most = if self.world.is_recording_anew() { LOOK_FOR_ROOM } else { TICK };
             if let Some(ending) = &mut ending {
                 at_most = self.wind_down(ending, config.drain);
                 if at_most.is_zero() {
@@ -439,6 +441,9 @@ impl Daemon {
                 self.take(Event::HistoryRenewed);
             }
             self.record_silence();
+            if self.world.is_recording_anew() && self.store.has_room() {
+                self.take(Event::HistoryHasRoom);
+            }
             self.ready.synced.store(self.world.is_synced(), Ordering::Release);
             if self.records_due.is_some_and(|due| Instant::now() >= due) || self.records.len() >= SAMPLES_MAX {
                 self.hand_over_records();

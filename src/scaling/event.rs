@@ -120,6 +120,8 @@ pub enum Event {
     },
     /// The history goes on in another file, which may have nothing of what was recorded before.
     HistoryRenewed,
+    /// There is room for a part of what is to be [recorded anew](super::world::World::is_recording_anew).
+    HistoryHasRoom,
     /// State from the history, sent at the start, before any list.
     Restored(Vec<RestoredState>),
     /// The time that [`super::world::World::next_deadline`] returned has come.

@@ -20,7 +20,8 @@ const KEPT_MAX: usize = 100_000;
 /// of the container's memory.
 pub(super) const KEPT_BYTES_MAX: usize = 64 << 20;
 
-/// With fewer than this many of them, and as small a part of the bytes, there is room for what all objects record anew.
+/// With fewer than this many of them, and as small a part of the bytes, there is room for a slice of what all objects record
+/// anew.
 const KEPT_FEW: usize = KEPT_MAX / 8;
 const KEPT_BYTES_FEW: usize = KEPT_BYTES_MAX / 8;
 

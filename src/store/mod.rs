@@ -172,6 +172,12 @@ impl Store {
         self.sender.stats()
     }
 
+    /// Returns whether there is room for a good part of what can be queued.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.sender.counters.has_few()
+    }
+
     /// Returns how often since the start the history came to lack what lasts, because it went on in another file or
     /// records were lost.
     #[must_use]

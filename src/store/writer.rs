@@ -44,7 +44,7 @@ const PENDING_EVERY: Duration = Duration::from_secs(15);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(10);
 
-/// Losses so soon after everything was recorded anew are of that: of more objects than the queue has room for.
+/// What lasts is recorded anew no more often than this, since it is most work where the disk is slow already.
 const ANEW_WITHIN: Duration = Duration::from_secs(60);
 
 /// Warnings of one kind are at least this far apart.
@@ -468,12 +468,10 @@ impl Writer {
     /// records each definition only once, and without that the samples of its triggers cannot be stored.
     fn ask_for_lost(&mut self) {
         let (_, lost_kept) = self.counters.lost();
-        if lost_kept == self.lost_kept_known || !self.counters.has_few() {
-            return;
-        }
-        self.lost_kept_known = lost_kept;
         let now = clock::now();
-        if self.recorded_anew_at.is_none_or(|before| now.duration_since(before) >= ANEW_WITHIN) {
+        let is_due = self.recorded_anew_at.is_none_or(|before| now.duration_since(before) >= ANEW_WITHIN);
+        if lost_kept != self.lost_kept_known && is_due && self.counters.has_few() {
+            self.lost_kept_known = lost_kept;
             self.recorded_anew_at = Some(now);
             self.counters.count_gap();
         }

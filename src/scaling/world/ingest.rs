@@ -46,7 +46,8 @@ impl World {
             Event::TurnEnded { number, conduct } => self.schedule.end_turn(number, conduct, now),
             Event::Restored(states) => self.restored(states, now),
             Event::Leading { was_alone } => self.lead(was_alone, now),
-            Event::HistoryRenewed => self.record_anew(),
+            Event::HistoryRenewed => self.begin_recording_anew(),
+            Event::HistoryHasRoom => self.record_slice(),
             Event::Tick => {}
         }
     }
@@ -343,24 +344,11 @@ impl World {
                 && old.desired_replicas == hpa.desired_replicas
                 && old.conditions == hpa.conditions
         });
-        if let Some(news) = (!same).then(|| self.observation(hpa, now)).flatten() {
-            self.with(&object_of(hpa).0, |object, work| object.attribute_to_hpa(hpa.desired_replicas, work));
-            self.outbox.record(news);
+        let (owner, uid) = object_of(hpa);
+        if !same && self.objects.get(&owner).is_some_and(|known| known.spec.uid == uid) {
+            self.with(&owner, |object, work| object.attribute_to_hpa(hpa.desired_replicas, work));
+            self.outbox.record(observation(&owner, hpa, now));
         }
-    }
-
-    /// Returns the record of an HPA's status; `None` if it belongs to no known object.
-    pub(super) fn observation(&self, hpa: &ObservedHpa, now: UnixMillis) -> Option<Record> {
-        let (object, uid) = object_of(hpa);
-        self.objects.get(&object).filter(|known| known.spec.uid == uid)?;
-        Some(Record::Hpa {
-            at: now,
-            object,
-            current: hpa.current_replicas,
-            desired: hpa.desired_replicas,
-            conditions: hpa.conditions.clone(),
-            metrics_json: hpa.current_metrics_json.clone(),
-        })
     }
 
     /// The HPA with this uid is gone for good: whatever still arrives about it is old. Another may have its name
@@ -771,6 +759,18 @@ fn bounded(text: String) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
     let end = (0..=RECORDED_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     format!("{}… ({} bytes, {hash:016x})", &text[..end], text.len())
+}
+
+/// Returns the record of an HPA's status.
+pub(super) fn observation(object: &ObjectKey, hpa: &ObservedHpa, now: UnixMillis) -> Record {
+    Record::Hpa {
+        at: now,
+        object: object.clone(),
+        current: hpa.current_replicas,
+        desired: hpa.desired_replicas,
+        conditions: hpa.conditions.clone(),
+        metrics_json: hpa.current_metrics_json.clone(),
+    }
 }
 
 /// Returns the identity of the HPA that a valid object wants.

@@ -83,6 +83,8 @@ pub struct World {
     /// When the process went on after it had stood still. Polls that were sent before are repeated.
     woke_at: Option<UnixMillis>,
     restored: HashMap<ObjectKey, RestoredState>,
+    /// Objects of which the history has nothing yet, since it goes on in another file.
+    unrecorded: BTreeSet<ObjectKey>,
 }
 
 /// A write to an authentication that is in flight.
@@ -133,6 +135,7 @@ impl World {
             now: UnixMillis::default(),
             woke_at: None,
             restored: HashMap::new(),
+            unrecorded: BTreeSet::new(),
         }
     }
 

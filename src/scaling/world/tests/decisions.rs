@@ -7,6 +7,7 @@ use crate::scaling::decision::Decision;
 use crate::scaling::event::{Event, Missing, Record};
 use crate::scaling::model::{Fallback, FallbackBehavior, MetricTarget, ResourceTrigger};
 use crate::scaling::recommend::Limit;
+use crate::store::{Options, Store};
 
 fn decisions(rig: &Rig) -> Vec<&Decision> {
     let decisions = rig.records.iter().filter_map(|record| match record {
@@ -106,7 +107,7 @@ fn what_lasts_is_recorded_anew_when_the_history_goes_on_in_another_file() {
     rig.seconds(60);
     let is_change = |record: &Record| !matches!(record, Record::Sample { .. });
     assert!(!rig.records.iter().any(is_change), "{:?}", rig.records);
-    rig.step(Event::HistoryRenewed);
+    rig.renew_history();
     rig.seconds(5);
     let has = |is: fn(&Record) -> bool| rig.records.iter().filter(|record| is(record)).count();
     assert_eq!(has(|record| matches!(record, Record::Definition { .. })), 1);
@@ -120,6 +121,41 @@ fn what_lasts_is_recorded_anew_when_the_history_goes_on_in_another_file() {
     rig.clear();
     rig.seconds(60);
     assert!(!rig.records.iter().any(is_change), "{:?}", rig.records);
+}
+
+/// Regression: what did not fit into the queue of the history was lost, and asked for again.
+#[test]
+fn more_than_the_history_can_queue_is_recorded_anew_in_parts() {
+    let mut cluster = Cluster::default();
+    let long: Arc<str> = format!("{{\"annotations\":\"{}\"}}", "x".repeat(100_000)).into();
+    for number in 0..2_000 {
+        let name = format!("shop-{number}");
+        let mut object = fresh(&name, &name, testing::definition());
+        object.spec_json = Arc::clone(&long);
+        cluster.put_object(object);
+    }
+    let mut rig = Rig::new(cluster);
+    rig.clear();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    let store = Store::start(&path, Options::default()).unwrap();
+    rig.step(Event::HistoryRenewed);
+    let mut most = 0;
+    while rig.world.is_recording_anew() {
+        rig.step(Event::HistoryHasRoom);
+        most = most.max(rig.records.iter().map(Record::weight).sum::<usize>());
+        store.send(std::mem::take(&mut rig.records));
+        while !store.has_room() {
+            store.flush().unwrap();
+        }
+    }
+    store.flush().unwrap();
+    assert!(most < 5 << 20, "{most} bytes at once");
+    assert_eq!((store.stats().lost_total, store.renewals_total()), (0, 0));
+    let defined = "SELECT count(*) FROM definition WHERE until_unix_ms IS NULL";
+    let file = rusqlite::Connection::open(&path).unwrap();
+    assert_eq!(file.query_row(defined, [], |row| row.get::<_, i64>(0)).unwrap(), 2_000);
+    assert!(store.stop(Duration::from_secs(30)).complete);
 }
 
 /// Regression: a server that answered alternately with a number and with none led to a decision at each poll, which named

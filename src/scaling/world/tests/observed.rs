@@ -225,7 +225,7 @@ fn a_standby_records_no_samples_until_it_leads() {
 fn it_ends_with_the_hpa_and_another_file_has_all_of_it() {
     let mut rig = rig(&hpa("api", 85), Remember::Yes);
     rig.clear();
-    rig.step(Event::HistoryRenewed);
+    rig.renew_history();
     rig.seconds(5);
     for kind in ["Definition", "Sample", "Replicas", "Hpa", "Condition"] {
         assert!(count(&rig, "api", kind) > 0, "{kind}: {:#?}", records(&rig, "api"));

@@ -346,6 +346,14 @@ impl Rig {
         self.later(milliseconds, Item::Relist(kind));
     }
 
+    /// The history goes on in another file.
+    pub(super) fn renew_history(&mut self) {
+        self.step(Event::HistoryRenewed);
+        while self.world.is_recording_anew() && !self.is_down {
+            self.step(Event::HistoryHasRoom);
+        }
+    }
+
     /// Ends what [`Self::lose_watch`] began.
     pub(super) fn revive_watches(&mut self) {
         for kind in (0..STREAMS).filter(|kind| self.is_dead[*kind]).collect::<Vec<_>>() {

@@ -481,7 +481,7 @@ fn disturb(rig: &mut Rig, random: &mut fastrand::Rng) -> String {
         21 => crash(rig, random),
         22 => take_over(rig, random),
         23 => {
-            rig.step(Event::HistoryRenewed);
+            rig.renew_history();
             "another history".to_owned()
         }
         24 => {
