@@ -81,6 +81,13 @@ pub(crate) struct Chunk {
     pub(crate) latency_ms_max: i64,
 }
 
+impl Chunk {
+    /// Whether any of its samples is a number, which is cheaper to find out than to unpack them.
+    pub(crate) fn has_numbers(&self) -> bool {
+        unbracket(&self.value_list).is_some_and(|mut values| values.any(|value| !value.starts_with('"')))
+    }
+}
+
 /// Packs samples, which must be sorted by time, into as few chunks as their times allow.
 pub(crate) fn pack(points: &[Point], mut emit: impl FnMut(Chunk)) {
     let mut rest = points;

@@ -86,11 +86,16 @@ impl Reader {
         self.limited(|connection| connection.query_row(Sql::ReadKv.text(), [name], |row| row.get(0)).optional())
     }
 
+    /// How long the next read may take.
+    pub(super) fn time_left(&self) -> Duration {
+        self.deadline.map_or(READ_LIMIT, |deadline| deadline.saturating_duration_since(clock::now()))
+    }
+
     pub(super) fn limited<T>(
         &mut self,
         read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
     ) -> Result<T, Error> {
-        let left = self.deadline.map_or(READ_LIMIT, |deadline| deadline.saturating_duration_since(clock::now()));
+        let left = self.time_left();
         let over = Error::TimeLimit { ms: READ_LIMIT.as_millis() };
         // A short read ends before the deadline is looked at.
         if left.is_zero() {

@@ -376,6 +376,9 @@ statements! {
     ChunksBetween Hot "SELECT b.rolled_series >= ?1, c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
         CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
         WHERE ?1 <= 16777215 AND b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND (b.rolled_series < ?1 OR b.from_unix_ms <= ?4)";
+    ChunksNewestFirst Hot "SELECT b.until_unix_ms, c.base_unix_ms, c.step_ms, c.stride, c.samples, c.value_list FROM sample_block b \
+        CROSS JOIN sample_chunk c ON c.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
+        WHERE ?1 <= 16777215 AND b.until_unix_ms >= ?2 ORDER BY b.until_unix_ms DESC";
     MinutesBetween Hot "SELECT m.base_minute, m.parts FROM minute_block b \
         CROSS JOIN sample_minute m ON m.id BETWEEN (b.id << 36) + (?1 << 12) AND (b.id << 36) + (?1 << 12) + 4095 \
         WHERE ?1 <= 16777215 AND b.until_unix_ms >= ?2 AND b.from_unix_ms <= ?3 AND m.base_minute <= ?3 / 60000";

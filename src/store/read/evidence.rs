@@ -184,8 +184,7 @@ fn samples(
                 lists[place].push((at, value.clone()));
             }
         })?;
-        let before = snapshot.newest(wanted, span.from, span.from - 1, |value| Some(value.clone()))?;
-        for (place, sample) in before {
+        for (place, sample) in snapshot.newest_before(wanted, span.from)? {
             if snapshot.take(SAMPLE_BYTES) {
                 lists[place].push(sample);
             }

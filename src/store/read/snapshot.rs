@@ -151,25 +151,21 @@ impl<'c> Snapshot<'c> {
         self.head(wanted, range, report)
     }
 
-    /// Returns time and value of each wanted series' newest sample until `to` that `read` accepts, unless that is from more
-    /// than a day before `around`, by the number that the series is known by.
-    pub(super) fn newest<T>(
+    /// Returns the newest sample of each wanted series before a time, with its own, unless that is from more than a day
+    /// before; by the number that the series is known by.
+    pub(super) fn newest_before(
         &self,
         mut wanted: HashMap<i64, usize>,
-        around: i64,
-        to: i64,
-        read: impl Fn(&SampleValue) -> Option<T>,
-    ) -> Found<HashMap<usize, (i64, T)>> {
-        let mut newest: HashMap<usize, (i64, T)> = HashMap::new();
+        before: i64,
+    ) -> Found<HashMap<usize, (i64, SampleValue)>> {
+        let mut newest: HashMap<usize, (i64, SampleValue)> = HashMap::new();
         // Most have one of the last hour, which is soon read.
         for back in [3_600_000, NEWEST_WITHIN_MS] {
             wanted.retain(|_, known_by| !newest.contains_key(known_by));
-            let range = Range { from: around.saturating_sub(back), to };
+            let range = Range { from: before.saturating_sub(back), to: before - 1 };
             self.samples(&wanted, range, |known_by, at, value| {
-                if newest.get(&known_by).is_none_or(|(before, _)| *before <= at)
-                    && let Some(value) = read(value)
-                {
-                    newest.insert(known_by, (at, value));
+                if newest.get(&known_by).is_none_or(|(known, _)| *known <= at) {
+                    newest.insert(known_by, (at, value.clone()));
                 }
             })?;
         }
@@ -217,6 +213,48 @@ impl<'c> Snapshot<'c> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the newest sample of each series since a time that is a number, with its time. Once `is_over` says so, the
+    /// remaining ones are not looked for among the packed samples.
+    pub(super) fn newest_numbers(
+        &self,
+        series: &[i64],
+        since: i64,
+        mut is_over: impl FnMut() -> bool,
+    ) -> Found<Vec<Option<(i64, f64)>>> {
+        let mut newest: Vec<Option<(i64, f64)>> = vec![None; series.len()];
+        let note = |found: &mut Option<(i64, f64)>, at: i64, value: &SampleValue| {
+            if let SampleValue::Number(value) = value
+                && found.is_none_or(|(known, _)| known <= at)
+            {
+                *found = Some((at, *value));
+            }
+        };
+        let wanted = series.iter().zip(0..).map(|(series, n)| (*series, n)).collect();
+        self.head(&wanted, Range { from: since, to: i64::MAX }, |n, at, value| note(&mut newest[n], at, value))?;
+        let mut statement = self.connection.prepare(Sql::ChunksNewestFirst.text())?;
+        // What is packed is older than the head.
+        for (series, found) in series.iter().zip(&mut newest).filter(|(_, found)| found.is_none()) {
+            if is_over() {
+                break;
+            }
+            let mut rows = statement.query([*series, since])?;
+            while let Some(row) = rows.next()?
+                // No block from here on has a newer one.
+                && found.is_none_or(|(at, _)| at < row.get(0).unwrap_or(i64::MAX))
+            {
+                let chunk = block::read_chunk(row, 1)?;
+                if chunk.has_numbers() {
+                    let _ = unpack(&chunk, |Point { at_unix_ms, value, .. }| {
+                        if at_unix_ms >= since {
+                            note(found, at_unix_ms, &value);
+                        }
+                    });
+                }
+            }
+        }
+        Ok(newest)
     }
 
     /// Reports the roll-ups by minute of one series that begin in the range.
