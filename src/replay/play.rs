@@ -215,7 +215,7 @@ impl<'r> Run<'r> {
             last_active_at,
             replicas: None,
             held: Vec::new(),
-            put_to_zero: false,
+            put_to_zero: None,
         }]));
         for kind in 0..STREAMS {
             self.inbox.extend(self.cluster.list(kind));

@@ -138,8 +138,8 @@ pub struct RestoredState {
     pub replicas: Option<(i64, u32)>,
     /// The last values of triggers that hold theirs while there is none.
     pub held: Vec<HeldValue>,
-    /// The last change of these was to 0, by hpalite.
-    pub put_to_zero: bool,
+    /// The target whose last change was to 0, by hpalite, if it belongs to an HPA.
+    pub put_to_zero: Option<TargetRef>,
 }
 
 /// The last value of a trigger.

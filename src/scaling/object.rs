@@ -20,7 +20,7 @@ use super::model::{
 };
 use super::read_cadence::ReadCadence;
 use super::target::{Target, TargetId, target_taken_by};
-use super::trigger::{FallbackContext, TriggerState};
+use super::trigger::TriggerState;
 use super::troubles::{NOT_ASKED, Troubles};
 use super::view::ObjectView;
 
@@ -347,7 +347,9 @@ impl Object {
             object.last_active_at = Some(now);
         }
         if let Some(state) = restored {
-            object.recorded.put_to_zero = object.spec.is_hpa() && state.put_to_zero;
+            // It may name another target by now.
+            let asleep = state.put_to_zero.map(|target| TargetId::of(&object.spec.key.namespace, &target));
+            object.recorded.put_to_zero = object.spec.is_hpa() && asleep.as_ref() == Some(&object.target_id);
             object.recorded.replicas =
                 state.replicas.filter(|(of, _)| *of == object.spec.generation).map(|(_, replicas)| replicas);
             object.held = state.held;
@@ -790,11 +792,4 @@ fn hpa_active(status: &str, reason: &str, message: &str) -> Condition {
 pub(super) fn api_version(key: &ObjectKey) -> String {
     let version = if key.group == ApiGroup::Autoscaling { "v2" } else { "v1alpha1" };
     format!("{}/{version}", key.group.name())
-}
-impl<'a> FallbackContext<'a> {
-    /// `ready_pods` is the last count, if there was one.
-    pub(super) fn of(target: &Target, ready_pods: Option<&'a Result<u32, String>>) -> Self {
-        let ready_pods = ready_pods.map(|ready| ready.as_ref().copied().map_err(String::as_str));
-        Self { current_replicas: target.replicas(), ready_pods }
-    }
 }

@@ -10,6 +10,7 @@ use super::model::{
     Definition, Fallback, FallbackBehavior, Health, MetricType, OnMissing, PodValues, Trigger, UnixMillis,
 };
 use super::quantity;
+use super::target::Target;
 use super::view::Reading;
 
 /// The state of one trigger.
@@ -62,6 +63,14 @@ pub struct FallbackContext<'a> {
     pub current_replicas: Option<u32>,
     /// Pods that are Running and Ready, for metricType Value.
     pub ready_pods: Option<Result<u32, &'a str>>,
+}
+
+impl<'a> FallbackContext<'a> {
+    /// `ready_pods` is the last count, if there was one.
+    pub(super) fn of(target: &Target, ready_pods: Option<&'a Result<u32, String>>) -> Self {
+        let ready_pods = ready_pods.map(|ready| ready.as_ref().copied().map_err(String::as_str));
+        Self { current_replicas: target.replicas(), ready_pods }
+    }
 }
 
 impl TriggerState {

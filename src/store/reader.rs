@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::error::Error;
 use super::sql::{MIGRATIONS, Sql};
-use super::{clock, file};
+use super::{clock, file, rows};
 use crate::scaling::event::RestoredState;
 use crate::scaling::model::{ApiGroup, ObjectKey, UnixMillis};
 
@@ -72,7 +72,7 @@ impl Reader {
                 let last_active_at = row.get::<_, Option<i64>>(4)?.map(UnixMillis);
                 let generation: Option<i64> = row.get(5)?;
                 let replicas = generation.zip(row.get(6)?);
-                let put_to_zero = row.get::<_, Option<bool>>(7)?.unwrap_or_default();
+                let put_to_zero = row.get_ref(7)?.as_str_or_null()?.and_then(rows::target);
                 let uid = row.get(3)?;
                 states.push(RestoredState { key, uid, last_active_at, replicas, held: Vec::new(), put_to_zero });
             }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::chunk::SampleValue;
 use crate::scaling::decision::DecidedTrigger;
 use crate::scaling::event::{Answer, MESSAGE_MAX, Missing};
-use crate::scaling::model::Pause;
+use crate::scaling::model::{Pause, TargetRef};
 
 /// Returns the sample's value, and the message for its error period.
 pub(crate) fn sample_value(answer: &Answer) -> (SampleValue, &str) {
@@ -25,6 +25,14 @@ pub(crate) fn sample_value(answer: &Answer) -> (SampleValue, &str) {
         }
         Answer::Failed(error) => (SampleValue::Outcome(error.class.id().into()), &error.message),
     }
+}
+
+/// Returns the target that a recorded definition names.
+pub(crate) fn target(spec_json: &str) -> Option<TargetRef> {
+    let spec: serde_json::Value = serde_json::from_str(spec_json).ok()?;
+    let text = |field: &str| Some(spec["scaleTargetRef"][field].as_str()?.to_owned());
+    let (api_version, kind, name) = (text("apiVersion")?, text("kind")?, text("name")?);
+    Some(TargetRef { api_version, kind, name, env_source_container: None })
 }
 
 /// Upper bound on the bytes of a stored text, since texts of servers and users are unbounded.

@@ -114,8 +114,10 @@ statements! {
     Restore Cold "SELECT o.api_group, o.namespace, o.name, o.uid, a.last_active_at_unix_ms, \
         (SELECT d.generation FROM definition d WHERE d.object_id = o.id AND d.until_unix_ms IS NULL ORDER BY d.from_unix_ms DESC LIMIT 1), \
         (SELECT r.to_replicas FROM replica_change r WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1), \
-        (SELECT r.to_replicas = 0 AND r.actor = 'hpalite' FROM replica_change r \
-            WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1) \
+        (SELECT iif(r.to_replicas = 0 AND r.actor = 'hpalite' AND o.api_group = 'autoscaling', \
+            (SELECT d.spec_json FROM definition d WHERE d.object_id = o.id AND d.from_unix_ms <= r.at_unix_ms \
+                ORDER BY d.from_unix_ms DESC, d.id DESC LIMIT 1), NULL) \
+            FROM replica_change r WHERE r.object_id = o.id ORDER BY r.at_unix_ms DESC, r.id DESC LIMIT 1) \
         FROM scaled_object o LEFT JOIN object_state a ON a.object_id = o.id WHERE o.removed_at_unix_ms IS NULL";
 
     // A definition that has the word elsewhere costs a look at its samples.

@@ -287,7 +287,7 @@ fn a_load_that_ends_with_the_instance_that_saw_it_still_cools_down() {
             last_active_at: Some(started),
             replicas: None,
             held: Vec::new(),
-            put_to_zero: false,
+            put_to_zero: None,
         }]);
         if is_standby {
             rig.seconds(600);
@@ -403,6 +403,19 @@ fn one_that_is_not_scaled_to_zero_any_more_begins_at_its_minimum() {
         _ => None,
     });
     assert!(by.is_some_and(|by| by.actor == Actor::Hpalite));
+
+    // Regression: what it knows of one target says nothing of another, which somebody else has stopped.
+    let mut rig = asleep();
+    let (_folder, path) = rig.store_records();
+    let mut moved = minimum(&[], 2);
+    moved["spec"]["scaleTargetRef"]["name"] = json!("other");
+    rig.kill();
+    rig.cluster.put_workload(&deployment(), workload("other", 0));
+    put(&mut rig.cluster, &moved);
+    rig.clear();
+    rig.start(crate::store::Reader::open(&path).unwrap().restore().unwrap());
+    rig.seconds(600);
+    assert_eq!((rig.replicas("other"), scales(&rig)), (0, 0));
 
     // An HPA whose own minimum is 0 wakes by itself.
     let mut rig = asleep();

@@ -188,7 +188,7 @@ fn restored(key: ObjectKey) -> RestoredState {
         last_active_at: None,
         replicas: None,
         held: Vec::new(),
-        put_to_zero: false,
+        put_to_zero: None,
     }
 }
 

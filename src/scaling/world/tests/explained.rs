@@ -188,7 +188,7 @@ fn simulate(seed: u64) -> Story {
                     last_active_at: Some(rig.now),
                     replicas: Some((generation, before.replicas)),
                     held: Vec::new(),
-                    put_to_zero: false,
+                    put_to_zero: None,
                 };
                 story.1.push(rig.now.0);
                 rig.restart(vec![restored]);

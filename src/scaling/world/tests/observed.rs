@@ -160,7 +160,7 @@ fn one_that_asks_for_metrics_of_others_is_known_only_if_it_was_before() {
         last_active_at: None,
         replicas: None,
         held: Vec::new(),
-        put_to_zero: false,
+        put_to_zero: None,
     }]);
     assert_eq!(rig.world.counts().observed_hpas, 1);
     rig.restart(Vec::new());

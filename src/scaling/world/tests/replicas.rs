@@ -52,7 +52,7 @@ fn an_object_that_never_changes_is_seen_once() {
             last_active_at: None,
             replicas: Some(replicas),
             held: Vec::new(),
-            put_to_zero: false,
+            put_to_zero: None,
         };
         rig.clear();
         rig.restart(vec![state((1, 2))]);

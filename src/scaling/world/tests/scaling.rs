@@ -358,7 +358,7 @@ fn an_activity_in_the_future_ends_now() {
             last_active_at,
             replicas: None,
             held: Vec::new(),
-            put_to_zero: false,
+            put_to_zero: None,
         }]);
         rig.seconds(90);
         assert_eq!(rig.replicas("web"), 1, "in the status: {in_status}");
@@ -444,7 +444,7 @@ fn a_restart_goes_on_with_the_value_that_a_trigger_holds() {
     let restored = |generation| {
         let held = vec![HeldValue { generation, trigger: 0, value: 500.0, at }];
         let (key, uid) = (key("shop"), uid.clone());
-        vec![RestoredState { key, uid, last_active_at: None, replicas: None, held, put_to_zero: false }]
+        vec![RestoredState { key, uid, last_active_at: None, replicas: None, held, put_to_zero: None }]
     };
     rig.restart(restored(generation));
     rig.seconds(60);

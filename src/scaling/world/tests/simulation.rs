@@ -542,7 +542,7 @@ fn recorded(rig: &Rig) -> Vec<RestoredState> {
         last_active_at: object.recorded_active_at,
         replicas: object.recorded.replicas.map(|replicas| (object.spec.generation, replicas)),
         held: Vec::new(),
-        put_to_zero: object.recorded.put_to_zero,
+        put_to_zero: object.recorded.put_to_zero.then(|| object.spec.target.clone()),
     };
     rig.world.objects.iter().map(recorded).collect()
 }

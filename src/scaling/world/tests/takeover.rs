@@ -104,7 +104,7 @@ fn a_restart_on_an_unchanged_object_writes_nothing() {
             last_active_at: (value > 0.0).then_some(rig.now),
             replicas: None,
             held: Vec::new(),
-            put_to_zero: false,
+            put_to_zero: None,
         };
         rig.restart(vec![restored]);
         // Slow answers must not cause an early write.
