@@ -302,16 +302,23 @@ impl Machine {
         true
     }
 
-    /// Records that a line was read, after which the watch continues.
-    pub(super) fn line_read(&mut self, version: String) {
+    /// Records that a line was read, after which the watch continues. A bookmark of an older version than the known one is of
+    /// a store that was restored from a backup: what it has below that version no stream would show. Returns false for it,
+    /// since everything is to be listed anew.
+    pub(super) fn line_read(&mut self, version: String, is_bookmark: bool) -> bool {
         self.faults = 0;
         self.bad_lines = 0;
         // An object too broken to have a version must not erase the known one.
-        if let Phase::Watch { resource_version } = &mut self.phase
-            && !version.is_empty()
-        {
+        let Phase::Watch { resource_version } = &mut self.phase else { return true };
+        let numbers = (version.parse::<u64>(), resource_version.parse::<u64>());
+        if is_bookmark && matches!(numbers, (Ok(version), Ok(known)) if version < known) {
+            self.relist();
+            return false;
+        }
+        if !version.is_empty() {
             *resource_version = version;
         }
+        true
     }
 
     /// The stream ended properly. Returns the pause before the next one.
@@ -548,14 +555,26 @@ mod tests {
     fn a_watch_resumes_after_what_it_read() {
         let mut machine = machine();
         watching(&mut machine, "5");
-        machine.line_read("6".into());
-        machine.line_read(String::new());
+        assert!(machine.line_read("6".into(), false));
+        assert!(machine.line_read(String::new(), true));
         assert_eq!(machine.stream_ended(Duration::ZERO, 1), Duration::ZERO);
         assert_eq!(version(&machine).as_deref(), Some("6"));
         assert_eq!(machine.stream_silent(), Duration::ZERO);
         assert_eq!(version(&machine).as_deref(), Some("6"));
         assert!(machine.failed(&status(500)) > Duration::ZERO);
         assert_eq!(version(&machine).as_deref(), Some("6"));
+    }
+
+    /// Regression: a watch went on from the older version, and what the store had below it was never shown.
+    #[test]
+    fn a_store_that_was_restored_from_a_backup_is_listed_anew() {
+        let mut machine = machine();
+        watching(&mut machine, "500");
+        assert!(machine.line_read("501".into(), true));
+        // The API server of an object that was deleted may name the version before its deletion.
+        assert!(machine.line_read("500".into(), false));
+        assert!(!machine.line_read("20".into(), true));
+        assert_eq!(version(&machine), None);
     }
 
     #[test]
@@ -582,7 +601,7 @@ mod tests {
         }
         assert!(machine.failed(&status(404)) <= DENIED_PAUSE_MAX);
         watching(&mut machine, "6");
-        machine.line_read("7".into());
+        machine.line_read("7".into(), false);
         assert!(machine.failed(&status(500)) <= settings.pause_min);
     }
 
@@ -593,7 +612,7 @@ mod tests {
         for (asked, expected) in [(0, 0), (7, 7), (10, 10), (86_400, 10)] {
             let busy: Error = Status::parse(503, Some(Duration::from_secs(asked)), b"").into();
             let pause = machine.failed(&busy);
-            machine.line_read("6".into());
+            machine.line_read("6".into(), false);
             let own = WatchSettings::default().pause_min;
             assert!(pause >= Duration::from_secs(expected), "{pause:?}");
             assert!(pause <= Duration::from_secs(expected).max(own), "{pause:?}");

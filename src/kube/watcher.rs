@@ -313,7 +313,9 @@ impl<S> Task<S> {
     {
         match line {
             Ok(Line { resource_version, event }) => {
-                self.machine.line_read(resource_version);
+                if !self.machine.line_read(resource_version, event.is_none()) {
+                    return Err(Halt::Pause(Duration::ZERO));
+                }
                 event.map_or(Ok(()), |event| self.give(event))
             }
             Err(LineError::Failed(status)) => Err(self.fault("watch", &Error::from(*status))),

@@ -72,6 +72,19 @@ impl Cluster {
         self.version.to_string()
     }
 
+    /// The store is restored from a backup of its beginning, so that versions begin anew. No watch shows that.
+    pub fn restore_from_backup(&mut self) {
+        self.version = 0;
+        for object in self.objects.values_mut() {
+            self.version += 1;
+            object.resource_version = self.version.to_string();
+        }
+        for hpa in self.hpas.values_mut() {
+            self.version += 1;
+            hpa.resource_version = self.version.to_string();
+        }
+    }
+
     /// Returns the whole list of one kind, as numbered by [`stream`], of all namespaces.
     #[must_use]
     pub fn list(&self, kind: usize) -> Vec<Event> {

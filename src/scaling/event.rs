@@ -600,6 +600,19 @@ pub enum Record {
 }
 
 impl Record {
+    /// What an HPA's status shows, of the object that it belongs to.
+    #[must_use]
+    pub fn of_hpa(object: ObjectKey, hpa: &ObservedHpa, at: UnixMillis) -> Self {
+        Self::Hpa {
+            at,
+            object,
+            current: hpa.current_replicas,
+            desired: hpa.desired_replicas,
+            conditions: hpa.conditions.clone(),
+            metrics_json: hpa.current_metrics_json.clone(),
+        }
+    }
+
     /// Returns about how many bytes it takes, with the texts that it alone holds and those of any length.
     #[must_use]
     pub fn weight(&self) -> usize {

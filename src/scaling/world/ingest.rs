@@ -74,7 +74,16 @@ impl World {
                 self.facts.absent.remove(&group);
                 list.start(scope);
             }
-            WatchEvent::Listed(spec) | WatchEvent::Changed(spec) => {
+            WatchEvent::Listed(spec) => {
+                list.listed(&spec.key.namespace, &spec.key.name);
+                // The watch goes on from the list, so what is newer comes again. Where the API server's store was restored
+                // from a backup, nothing is: the versions begin anew below that of our own last write.
+                if let Some(object) = self.objects.get_mut(&spec.key) {
+                    object.written_version = None;
+                }
+                self.object_seen(*spec, now);
+            }
+            WatchEvent::Changed(spec) => {
                 list.listed(&spec.key.namespace, &spec.key.name);
                 self.object_seen(*spec, now);
             }
@@ -278,7 +287,7 @@ impl World {
                 // A list is newer than any deletion that was noted before.
                 self.facts.gone_hpas.retain(|(uid, _)| *uid != hpa.uid);
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
-                self.hpa_seen(*hpa, now);
+                self.take_hpa(*hpa, now);
             }
             WatchEvent::Changed(hpa) => {
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
@@ -298,20 +307,16 @@ impl World {
     }
 
     pub(super) fn hpa_seen(&mut self, hpa: ObservedHpa, now: UnixMillis) {
-        let id = hpa.id();
-        let target = TargetId::of(&hpa.namespace, &hpa.target);
-        if self.facts.gone_hpas.iter().any(|(uid, _)| *uid == hpa.uid) {
-            return;
-        }
+        let is_gone = self.facts.gone_hpas.iter().any(|(uid, _)| *uid == hpa.uid);
         // This version is older than the one that a write has returned.
-        if self
-            .facts
-            .hpas
-            .get(&id)
-            .is_some_and(|old| is_older(&hpa.resource_version, &old.resource_version) && hpa.uid == old.uid)
-        {
-            return;
+        let is_newer = |old: &ObservedHpa| is_older(&hpa.resource_version, &old.resource_version) && hpa.uid == old.uid;
+        if !is_gone && !self.facts.hpas.get(&hpa.id()).is_some_and(|old| is_newer(old)) {
+            self.take_hpa(hpa, now);
         }
+    }
+
+    fn take_hpa(&mut self, hpa: ObservedHpa, now: UnixMillis) {
+        let (id, target) = (hpa.id(), TargetId::of(&hpa.namespace, &hpa.target));
         self.record_hpa(&hpa, now);
         if let Some(old) = self.facts.hpas.remove(&id) {
             self.unindex_hpa(&old);
@@ -347,7 +352,7 @@ impl World {
         let (owner, uid) = object_of(hpa);
         if !same && self.objects.get(&owner).is_some_and(|known| known.spec.uid == uid) {
             self.with(&owner, |object, work| object.attribute_to_hpa(hpa.desired_replicas, work));
-            self.outbox.record(observation(&owner, hpa, now));
+            self.outbox.record(Record::of_hpa(owner, hpa, now));
         }
     }
 
@@ -759,18 +764,6 @@ fn bounded(text: String) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
     let end = (0..=RECORDED_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     format!("{}… ({} bytes, {hash:016x})", &text[..end], text.len())
-}
-
-/// Returns the record of an HPA's status.
-pub(super) fn observation(object: &ObjectKey, hpa: &ObservedHpa, now: UnixMillis) -> Record {
-    Record::Hpa {
-        at: now,
-        object: object.clone(),
-        current: hpa.current_replicas,
-        desired: hpa.desired_replicas,
-        conditions: hpa.conditions.clone(),
-        metrics_json: hpa.current_metrics_json.clone(),
-    }
 }
 
 /// Returns the identity of the HPA that a valid object wants.

@@ -4,7 +4,6 @@
 //! be more than the queue of the history takes, so it is recorded in slices.
 
 use super::World;
-use super::ingest::observation;
 use super::work::Work;
 use crate::scaling::event::{Command, Record};
 use crate::scaling::object::Object;
@@ -64,7 +63,7 @@ impl Object {
         }
         let itself = work.facts.hpa_of(self).filter(|_| self.spec.is_hpa());
         for hpa in work.facts.hpas_of(self).chain(itself) {
-            work.outbox.record(observation(&self.spec.key, hpa, work.now));
+            work.outbox.record(Record::of_hpa(self.spec.key.clone(), hpa, work.now));
         }
         if let Some(observed) = &mut self.spec.observed {
             observed.forget();

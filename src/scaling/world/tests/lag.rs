@@ -182,3 +182,25 @@ fn an_hpa_that_was_made_after_a_list_was_read_is_found_again() {
     assert_eq!(rig.kinds(), [""; 0]);
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
 }
+
+/// Regression: what a list showed was ignored for ever where its versions were below those of our own last writes.
+#[test]
+fn a_store_that_was_restored_from_a_backup_is_believed() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(60);
+    let claimed = rig.object("shop").finalizers.clone();
+    assert!(!claimed.is_empty());
+    let id = ("default".to_owned(), "keda-hpa-shop".to_owned());
+    rig.cluster.restore_from_backup();
+    let object = rig.cluster.objects.get_mut(&key("shop")).unwrap();
+    object.finalizers.clear();
+    object.status = Default::default();
+    rig.cluster.hpas.get_mut(&id).unwrap().max_replicas = 7;
+    for kind in [0, 1] {
+        rig.list(kind);
+    }
+    rig.seconds(40);
+    assert_eq!(rig.object("shop").finalizers, claimed);
+    assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
+    assert_eq!(rig.cluster.hpas[&id].max_replicas, 100);
+}
