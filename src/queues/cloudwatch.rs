@@ -61,7 +61,7 @@ fn form(source: &CloudWatchSource, now: UnixMillis) -> String {
     pairs.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect::<Vec<_>>().join("&")
 }
 
-fn read(reply: &Reply, source: &CloudWatchSource) -> Result<f64, PollError> {
+pub(super) fn read(reply: &Reply, source: &CloudWatchSource) -> Result<f64, PollError> {
     let Reply { server, status, body, .. } = reply;
     let strange = || failed(ErrorClass::Response, format!("{server} answered something that is not CloudWatch's XML"));
     let text = std::str::from_utf8(body).map_err(|_| strange())?;

@@ -88,6 +88,11 @@ pub(super) fn ask(poll: &Poll<'_>, source: &NatsSource) -> Result<f64, PollError
     Err(failed(ErrorClass::Response, message))
 }
 
+/// Returns where the other servers are that this answer names.
+pub(super) fn named(body: &[u8], leader: &str, base: &Url) -> Result<Vec<Url>, PollError> {
+    read_server(body, "server").map(|own| others(&own, leader, base))
+}
+
 /// Returns where the other servers' monitoring may be: at the names that clients connect to, or below that of the whole.
 fn others(own: &Server, leader: &str, base: &Url) -> Vec<Url> {
     let host = |url: &str| url.rsplit_once("://").map_or(url, |(_, rest)| rest).to_owned();
@@ -103,9 +108,10 @@ fn others(own: &Server, leader: &str, base: &Url) -> Vec<Url> {
             .collect();
         hosts.push(format!("{leader}.{}", base.host));
     }
-    let valid = |host: &String| host.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
-    let hosts = hosts.into_iter().filter(valid).take(SERVERS_MAX);
-    hosts.map(|host| Url { host, ..base.clone() }).collect()
+    // What a server says may have another port in it, or be no name.
+    let is_host =
+        |url: &Url| Url::parse(&url.server()).is_ok_and(|read| (&read.host, read.port) == (&url.host, base.port));
+    hosts.into_iter().map(|host| Url { host, ..base.clone() }).filter(is_host).take(SERVERS_MAX).collect()
 }
 
 // Far less than 2^53.
@@ -146,7 +152,11 @@ fn find(body: &[u8], names: (&str, &str, &str), asked: &str) -> Result<(Consumer
 fn server(poll: &Poll<'_>, base: &Url) -> Result<Server, PollError> {
     let asked = format!("{}/varz", base.server());
     let body = poll.get(Request::get(asked.clone(), base.server()), &asked)?;
-    serde_json::from_slice(&body)
+    read_server(&body, &asked)
+}
+
+fn read_server(body: &[u8], asked: &str) -> Result<Server, PollError> {
+    serde_json::from_slice(body)
         .map_err(|_| failed(ErrorClass::Response, format!("{asked} answered something that is not NATS' JSON")))
 }
 
@@ -184,6 +194,11 @@ mod tests {
             Server { connect_urls: vec!["n1.nats:4222".to_owned(), "10.0.0.2:4222".to_owned()], ..Server::default() };
         assert_eq!(hosts(&advertised), ["http://n1.nats:8222", "http://10.0.0.2:8222"]);
         let urls = vec!["nats://n1.nats:6222".to_owned(), "n2.nats:6222".to_owned(), "n2/x:1".to_owned()];
+        // Without a port of the endpoint, one in a name would be asked instead.
+        let bare = Url { port: None, ..base.clone() };
+        let cheat = vec!["n1.nats:22:4222".to_owned(), ":4222".to_owned(), "n2.nats:4222".to_owned()];
+        let cheating = Server { connect_urls: cheat, ..Server::default() };
+        assert_eq!(others(&cheating, "n2", &bare).iter().map(Url::server).collect::<Vec<_>>(), ["http://n2.nats"]);
         let clustered = Server { cluster: Cluster { urls, ..Cluster::default() }, ..Server::default() };
         assert_eq!(hosts(&clustered), ["http://n2.nats:8222", "http://n2.nats.default:8222"]);
     }

@@ -63,17 +63,18 @@ pub(super) fn ask(poll: &Poll<'_>, source: &PostgresSource) -> Result<f64, PollE
         startup.push(0);
     }
     stream.write(&[length(startup.len()).as_slice(), &startup].concat())?;
-    talk(stream, &server, (user, password), &source.query)
+    talk(stream, &server, (user, password), nonce, &source.query)
 }
 
 /// Signs in and asks, over a connection that has begun.
 pub(super) fn talk(
     mut stream: Stream<'_>,
     server: &str,
-    (user, password): (&str, &str),
+    login: (&str, &str),
+    nonce: fn() -> Option<String>,
     query: &str,
 ) -> Result<f64, PollError> {
-    sign_in(&mut stream, server, user, password)?;
+    sign_in(&mut stream, server, login, nonce)?;
     stream.write(&message(b'Q', &[query.as_bytes(), b"\0"].concat()))?;
     let value = result(&mut stream, server)?;
     let _ = stream.write(&message(b'X', b""));
@@ -206,7 +207,12 @@ impl Connection {
     }
 }
 
-fn sign_in(stream: &mut Stream<'_>, server: &str, user: &str, password: &str) -> Result<(), PollError> {
+fn sign_in(
+    stream: &mut Stream<'_>,
+    server: &str,
+    (user, password): (&str, &str),
+    nonce: fn() -> Option<String>,
+) -> Result<(), PollError> {
     let refused = |why: &str| failed(ErrorClass::Authentication, format!("cannot sign in at {server}: {why}"));
     let mut scram = None;
     loop {

@@ -84,8 +84,12 @@ pub(super) fn ask(poll: &Poll<'_>, source: &RabbitMqSource) -> Result<f64, PollE
         let what = format!("{} has no queue {} in that virtual host (status 404)", url.server(), source.queue);
         failed(ErrorClass::Status, what)
     })?;
-    let queue = read(&body, source, &asked)?;
-    number(&queue, source, &asked)
+    measure(&body, source, &asked)
+}
+
+/// Returns the number that the source asks for, by this answer.
+pub(super) fn measure(body: &[u8], source: &RabbitMqSource, asked: &str) -> Result<f64, PollError> {
+    number(&read(body, source, asked)?, source, asked)
 }
 
 fn by_amqp(poll: &Poll<'_>, source: &RabbitMqSource, url: &Url, vhost: Option<&str>) -> Result<f64, PollError> {
@@ -190,7 +194,7 @@ fn together(queues: &[Queue], operation: QueueOperation) -> Queue {
 /// too.
 fn number(queue: &Queue, source: &RabbitMqSource, asked: &str) -> Result<f64, PollError> {
     let messages = if source.excludes_unacknowledged { queue.messages_ready } else { queue.messages };
-    let messages = messages.ok_or_else(|| {
+    let messages = messages.filter(|messages| *messages >= 0.0).ok_or_else(|| {
         let which = match source.regex {
             None => format!("queue {} has", source.queue),
             Some(_) => format!("each queue has that matches {}", source.queue),

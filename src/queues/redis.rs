@@ -53,18 +53,7 @@ pub(super) fn ask(poll: &Poll<'_>, source: &RedisSource) -> Result<f64, PollErro
             let login = login(poll, "sentinelUsername", "sentinelPassword");
             let sentinel = Access { poll, tls: user.tls.clone(), login, database: 0 };
             let mut sentinel = first_of(poll, &nodes, |node, deadline| sentinel.connect(node, deadline))?;
-            let found = sentinel.run(&["SENTINEL", "get-master-addr-by-name", master])?;
-            let node = match &found {
-                Reply::Nothing => {
-                    return Err(sentinel.fails(ErrorClass::Query, format!("knows no master {master}")));
-                }
-                Reply::List(parts) => match &parts[..] {
-                    [Reply::Text(host), Reply::Text(port)] => Node::of(scheme, host, port),
-                    _ => None,
-                },
-                _ => return Err(sentinel.refusal(&found, "SENTINEL")),
-            };
-            let node = node.ok_or_else(|| sentinel.strange())?;
+            let node = sentinel.master(master)?;
             measure(&mut user.connect(&node, poll.deadline)?, &source.size)
         }
         RedisSetup::Cluster => {
@@ -107,7 +96,10 @@ fn paired(hosts: &str, ports: &str) -> Option<String> {
     (hosts.len() == ports.len()).then(|| pairs.collect::<Vec<_>>().join(","))
 }
 
-fn login<'a>(poll: &'a Poll<'_>, user: &str, password: &str) -> Option<(Option<&'a str>, &'a str)> {
+/// User and password.
+type Login<'a> = (Option<&'a str>, &'a str);
+
+fn login<'a>(poll: &'a Poll<'_>, user: &str, password: &str) -> Option<Login<'a>> {
     poll.auth.optional(password).map(|password| (poll.auth.optional(user), password))
 }
 
@@ -162,6 +154,9 @@ fn measure(connection: &mut Connection<'_>, size: &RedisSize) -> Result<f64, Pol
             other => return Err(connection.refusal(&other, "XINFO")),
         },
     };
+    if number < 0 {
+        return Err(connection.strange());
+    }
     // Far less than 2^53.
     #[expect(clippy::cast_precision_loss)]
     Ok(number as f64)
@@ -175,18 +170,31 @@ enum Lag {
     Unknown,
 }
 
-/// Asks for a size, or else where a key is, of which it returns the port.
+/// What fuzzing asks over a connection. Of another server it gets the port.
+pub(super) enum Talk {
+    Size(RedisSize),
+    /// In a cluster, where a key is.
+    Moved,
+    SignIn,
+    /// A sentinel, where the master is.
+    Master,
+}
+
 pub(super) fn talk<'a>(
     mut stream: Stream<'a>,
     node: &'a Node,
     auth: &'a Auth<'a>,
-    size: Option<&RedisSize>,
+    talk: &Talk,
 ) -> Result<f64, PollError> {
     stream.allow(BYTES_MAX);
-    let mut connection = Connection { stream, node, auth, asks: size.is_none() };
-    match size {
-        Some(size) => measure(&mut connection, size),
-        None => connection.moved(&["TYPE", "key"]).map(|moved| moved.map_or(0.0, |(node, _)| f64::from(node.port))),
+    let mut connection = Connection { stream, node, auth, asks: matches!(talk, Talk::Moved) };
+    match talk {
+        Talk::Size(size) => measure(&mut connection, size),
+        Talk::Moved => {
+            connection.moved(&["TYPE", "key"]).map(|moved| moved.map_or(0.0, |(node, _)| f64::from(node.port)))
+        }
+        Talk::SignIn => connection.sign_in(Some((Some("u"), "p")), 1).map(|()| 0.0),
+        Talk::Master => connection.master("m").map(|node| f64::from(node.port)),
     }
 }
 
@@ -230,8 +238,7 @@ fn is_type(kind: &str) -> bool {
 struct Access<'a> {
     poll: &'a Poll<'a>,
     tls: Option<TlsMaterial>,
-    /// User and password.
-    login: Option<(Option<&'a str>, &'a str)>,
+    login: Option<Login<'a>>,
     database: u32,
 }
 
@@ -246,23 +253,7 @@ impl Access<'_> {
         }
         stream.allow(BYTES_MAX);
         let mut connection = Connection { stream, node, auth: &poll.auth, asks: false };
-        if let Some((user, password)) = login {
-            let words: Vec<&str> = ["AUTH"].into_iter().chain(*user).chain([*password]).collect();
-            match connection.run(&words)? {
-                Reply::Text(text) if text == "OK" => {}
-                Reply::Error(line) => {
-                    let what = format!("refuses the password of the authentication: {}", code(&line));
-                    return Err(connection.fails(ErrorClass::Authentication, what));
-                }
-                _ => return Err(connection.strange()),
-            }
-        }
-        if *database > 0 {
-            match connection.run(&["SELECT", &database.to_string()])? {
-                Reply::Text(text) if text == "OK" => {}
-                other => return Err(connection.refusal(&other, "SELECT")),
-            }
-        }
+        connection.sign_in(*login, *database)?;
         Ok(connection)
     }
 }
@@ -296,6 +287,45 @@ impl Connection<'_> {
         }
     }
 
+    fn sign_in(&mut self, login: Option<Login<'_>>, database: u32) -> Result<(), PollError> {
+        if let Some((user, password)) = login {
+            let words: Vec<&str> = ["AUTH"].into_iter().chain(user).chain([password]).collect();
+            match self.run(&words)? {
+                Reply::Text(text) if text == "OK" => {}
+                Reply::Error(line) => {
+                    let what = format!("refuses the password of the authentication: {}", code(&line));
+                    return Err(self.fails(ErrorClass::Authentication, what));
+                }
+                _ => return Err(self.strange()),
+            }
+        }
+        if database > 0 {
+            match self.run(&["SELECT", &database.to_string()])? {
+                Reply::Text(text) if text == "OK" => {}
+                other => return Err(self.refusal(&other, "SELECT")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns where a sentinel says that the master of this name is.
+    fn master(&mut self, name: &str) -> Result<Node, PollError> {
+        let found = self.run(&["SENTINEL", "get-master-addr-by-name", name])?;
+        let node = match &found {
+            Reply::Nothing => return Err(self.fails(ErrorClass::Query, format!("knows no master {name}"))),
+            Reply::List(parts) => match &parts[..] {
+                [Reply::Text(host), Reply::Text(port)] => Node::of(self.scheme(), host, port),
+                _ => None,
+            },
+            _ => return Err(self.refusal(&found, "SENTINEL")),
+        };
+        node.ok_or_else(|| self.strange())
+    }
+
+    fn scheme(&self) -> &str {
+        self.node.name.split(':').next().unwrap_or_default()
+    }
+
     fn run(&mut self, words: &[&str]) -> Result<Reply, PollError> {
         // A text with a line break could be a command to a server that is no Redis.
         if words.iter().any(|word| word.chars().any(char::is_control)) {
@@ -327,8 +357,9 @@ impl Connection<'_> {
                 let (host, port) = address.rsplit_once(':').unwrap_or_default();
                 // Without a host it is another port of the same one.
                 let host = if host.is_empty() { &self.node.host } else { host };
-                let scheme = self.node.name.split(':').next().unwrap_or_default();
-                Node::of(scheme, host, port).map(|node| Some((node, kind == "ASK"))).ok_or_else(|| self.strange())
+                Node::of(self.scheme(), host, port)
+                    .map(|node| Some((node, kind == "ASK")))
+                    .ok_or_else(|| self.strange())
             }
             (Some("CLUSTERDOWN"), _) => {
                 Err(self.fails(ErrorClass::Status, "says that its cluster is down (CLUSTERDOWN)".to_owned()))

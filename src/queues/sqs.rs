@@ -12,7 +12,7 @@ use crate::prometheus::answer::bare_status;
 use crate::scaling::event::{ErrorClass, PollError};
 use crate::scaling::model::SqsSource;
 
-const MESSAGES: &str = "ApproximateNumberOfMessages";
+pub(super) const MESSAGES: &str = "ApproximateNumberOfMessages";
 const IN_FLIGHT: &str = "ApproximateNumberOfMessagesNotVisible";
 const DELAYED: &str = "ApproximateNumberOfMessagesDelayed";
 
@@ -45,7 +45,7 @@ fn names(source: &SqsSource) -> Vec<&'static str> {
     wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name).collect()
 }
 
-fn read(reply: &Reply, names: &[&str], queue: &str) -> Result<f64, PollError> {
+pub(super) fn read(reply: &Reply, names: &[&str], queue: &str) -> Result<f64, PollError> {
     let Reply { server, status, body, .. } = reply;
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
     if *status != 200 {

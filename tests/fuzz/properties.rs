@@ -428,7 +428,7 @@ fn is_readable(message: &str, most: usize) {
 }
 
 /// What a server sends is a finite number, or an explanation that quotes nothing of it but codes, however it arrives; the
-/// first byte says of whom it is. By SCRAM, only who knows the password is taken for the server.
+/// first byte says of whom it is. What is counted is not negative. By SCRAM, only who knows the password is taken for the server.
 pub(crate) fn queues(bytes: &[u8]) {
     let Some((first, bytes)) = bytes.split_first() else { return };
     let Some(asked) = Asked::ALL.get(usize::from(*first) % (Asked::ALL.len() + 1)) else { return scram(bytes) };
@@ -441,7 +441,18 @@ pub(crate) fn queues(bytes: &[u8]) {
             assert!(number.is_finite());
             match asked {
                 Asked::RedisMoved => assert!((0.0..=65_535.0).contains(&number)),
-                Asked::Amqp | Asked::ServiceBus => assert!((0.0..=f64::from(u32::MAX)).contains(&number)),
+                Asked::RedisMaster => assert!((1.0..=65_535.0).contains(&number)),
+                Asked::NatsServers => assert!(number <= 0.0, "a server is asked at another port"),
+                Asked::Amqp | Asked::ServiceBus | Asked::ServiceBusSubscription | Asked::Sqs => {
+                    assert!((0.0..=f64::from(u32::MAX)).contains(&number));
+                }
+                Asked::SqsError | Asked::CloudWatchError => panic!("an error is no number"),
+                Asked::RedisCollection
+                | Asked::RedisLength
+                | Asked::RedisPending
+                | Asked::RedisLag
+                | Asked::Nats
+                | Asked::RabbitMq => assert!(number >= 0.0, "{asked:?}: nobody has {number} messages"),
                 _ => {}
             }
         }
