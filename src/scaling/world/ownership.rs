@@ -70,6 +70,13 @@ impl Objects {
     }
 }
 
+impl Facts {
+    /// The ScaledObjects of this group are served, and not all of them have been listed yet.
+    fn is_awaited(&self, group: ApiGroup) -> bool {
+        !self.absent.contains(&group) && self.lists.objects.get(&group).is_some_and(|list| !list.is_complete())
+    }
+}
+
 /// The ScaledObject that controls this HPA, if it exists in either API group.
 fn owner_of<'a>(hpa: &ObservedHpa, others: &'a Objects) -> Option<&'a Object> {
     let owner = hpa.controller.as_ref().filter(|owner| owner.is_scaled_object())?;
@@ -140,10 +147,7 @@ impl Object {
     /// The HPA of the target names a ScaledObject of the other API group as its owner, and whether that lives is not
     /// known, since its group has not been listed yet.
     pub(super) fn awaits_owner(&self, work: &Work<'_>) -> bool {
-        let is_incomplete = |group: &ApiGroup| {
-            let list = work.facts.lists.objects.get(group).filter(|_| !work.facts.absent.contains(group));
-            list.is_some_and(|list| !list.is_complete())
-        };
+        let is_incomplete = |group: &ApiGroup| work.facts.is_awaited(*group);
         let is_awaited = |owner: &OwnerRef| {
             let group = owner.api_version.split_once('/').and_then(|(group, _)| ApiGroup::from_name(group));
             owner.is_scaled_object() && group.as_ref().is_some_and(is_incomplete)
@@ -152,6 +156,18 @@ impl Object {
         ApiGroup::ALL.iter().any(is_incomplete)
             && !self.spec.is_only_watched()
             && self.other_hpas(work).filter_map(|hpa| hpa.controller.as_ref()).any(is_awaited)
+    }
+
+    /// After a restart, nothing but the statuses of those that were refused the target says that a paused object owns it,
+    /// and a pause of theirs overwrites that.
+    pub(super) fn keep_target_in_pause(&mut self, work: &mut Work<'_>) {
+        // Until all are listed, the name may be that of an object of the other API group.
+        let is_unsure = ApiGroup::ALL.iter().any(|group| work.facts.is_awaited(*group));
+        if is_unsure || self.owner_of(&self.target_id, work).as_ref() != Some(&self.spec.key) {
+            return;
+        }
+        let mut rivals = work.others.by_target.get(&self.target_id).iter().filter_map(|key| work.others.get(key));
+        self.owns_target |= rivals.any(|rival| rival.lost_target_to() == Some(&*self.spec.key.name));
     }
 
     /// An HPA that scales the target for somebody else than a ScaledObject that is watched. That of one is no conflict: if its

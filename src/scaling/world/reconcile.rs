@@ -120,6 +120,7 @@ impl Object {
     /// Makes the checks in their order, and the write that the first one needs that does not hold yet.
     fn judge(&mut self, work: &mut Work<'_>) -> Verdict {
         if self.spec.pause.is_full() {
+            self.keep_target_in_pause(work);
             return self.pause(work);
         }
         match self.judge_running(work) {

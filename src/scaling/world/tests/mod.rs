@@ -18,6 +18,7 @@ mod hpas;
 mod invariants;
 mod lag;
 mod observed;
+mod ownership;
 mod pausing;
 mod pods;
 mod replayed;
