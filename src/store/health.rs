@@ -22,8 +22,6 @@ pub struct Health {
     pub runs_lost: i64,
     /// The newest loss within [`LOOK_BACK_LOSSES`].
     pub loss: Option<Loss>,
-    /// The file system of the file; `None` if it cannot be examined.
-    pub disk: Option<Disk>,
 }
 
 /// What could not be written, or went with another file.
@@ -36,6 +34,7 @@ pub struct Loss {
     pub cause: String,
 }
 
+/// The file system of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disk {
     pub free_bytes: u64,
@@ -54,16 +53,7 @@ pub const LOOK_BACK_LOSSES: Duration = Duration::from_hours(24);
 pub fn of(path: &Path) -> Result<Health, String> {
     let known = schema::version();
     let wal_bytes = std::fs::metadata(file::with_suffix(path, "-wal")).map_or(0, |found| found.len());
-    let mut health = Health {
-        version: known,
-        known,
-        damage: None,
-        wal_bytes,
-        last_at: None,
-        runs_lost: 0,
-        loss: None,
-        disk: disk(path),
-    };
+    let mut health = Health { version: known, known, damage: None, wal_bytes, last_at: None, runs_lost: 0, loss: None };
     match look(path, &mut health) {
         Ok(()) => Ok(health),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
@@ -87,9 +77,10 @@ fn look(path: &Path, health: &mut Health) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// Examines the file system that a file is on.
+/// Examines the file system that a file is on. Returns `None` if that is not possible.
 #[cfg(unix)]
-fn disk(path: &Path) -> Option<Disk> {
+#[must_use]
+pub fn disk(path: &Path) -> Option<Disk> {
     let found = rustix::fs::statvfs(path).ok()?;
     Some(Disk {
         free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
@@ -98,6 +89,7 @@ fn disk(path: &Path) -> Option<Disk> {
 }
 
 #[cfg(not(unix))]
-fn disk(_: &Path) -> Option<Disk> {
+#[must_use]
+pub fn disk(_: &Path) -> Option<Disk> {
     None
 }
