@@ -12,7 +12,7 @@ use crate::adapter::Adapter;
 use crate::config::Config;
 use crate::kube::client::Client;
 use crate::kube::resources::{self, HPAS, NAMESPACES};
-use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings};
+use crate::kube::watch::{HasMeta, ObjectRef, WatchSettings, unreadable};
 use crate::kube::watcher::{Watch, Watcher};
 use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
 use crate::scaling::hpa::ObservedHpa;
@@ -208,7 +208,7 @@ fn watch_both<T: Send + 'static>(
     Watcher::spawn::<Raw, _>(client, watch, move |seen| {
         let seen = seen.read(|Raw { json, meta }| {
             let object = read(json.get().as_bytes());
-            object.map_err(|Unreadable(error)| UnreadableObject { namespace: meta.namespace, name: meta.name, error })
+            object.map_err(|Unreadable(error)| unreadable(meta, &error))
         });
         if let WatchEvent::Unreadable(UnreadableObject { namespace, name, error }) = &seen {
             warn!(watch = what, namespace, name, error; "object cannot be read, ignored");

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::glob::Pattern;
 use super::json::{Kind, Parts, Raw};
+use crate::encode::printable;
 
 /// Upper bound on the bytes of a path. One that leads to a number has a few dozen.
 pub const BYTES_MAX: usize = 1_024;
@@ -239,7 +240,7 @@ fn operand(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
         Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_))) => Ok(value),
         Ok(_) => Err("has a condition that compares with a list or an object".to_owned()),
-        Err(_) if text.starts_with('"') => Err(format!("has the broken string {text}")),
+        Err(_) if text.starts_with('"') => Err(format!("has the broken string {}", printable(text))),
         Err(_) => Ok(Value::String(text.to_owned())),
     }
 }

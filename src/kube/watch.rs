@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::client::{BODY_BYTES_MAX, RETRY_AFTER_MAX};
 use super::error::{Error, Status};
 use super::page_size::PageSize;
+use crate::encode::cut;
 use crate::random::Random;
 use crate::scaling::event::{UnreadableObject, WatchEvent};
 
@@ -22,6 +23,9 @@ pub const LINE_BYTES_MAX: usize = BODY_BYTES_MAX as usize;
 
 /// Spare capacity that an empty line buffer keeps; that of a huge line is released.
 const LINE_BYTES_KEPT: usize = 64 * 1024;
+
+/// Upper bound on the bytes of an error about what the API server sent.
+const ERROR_MAX: usize = 500;
 
 /// Consecutive unreadable lines at the same position before a new list: the second attempt shows whether the server or
 /// the connection was at fault.
@@ -120,10 +124,13 @@ impl<'a> Page<'a> {
 }
 
 fn decode_object<T: DeserializeOwned>(raw: &RawValue) -> Result<T, UnreadableObject> {
-    serde_json::from_str(raw.get()).map_err(|error| {
-        let ObjectRef { namespace, name, .. } = decode_ref(raw);
-        UnreadableObject { namespace, name, error: error.to_string() }
-    })
+    serde_json::from_str::<T>(raw.get()).map_err(|error| unreadable(decode_ref(raw), &error.to_string()))
+}
+
+/// What is wrong with an object. An error quotes the whole text that should have been something else.
+pub(crate) fn unreadable(object: ObjectRef, error: &str) -> UnreadableObject {
+    let ObjectRef { namespace, name, .. } = object;
+    UnreadableObject { namespace, name, error: cut(error, ERROR_MAX).to_owned() }
 }
 
 /// Reads the fields that are text. Returns an empty reference if the metadata is unreadable too.
@@ -169,7 +176,7 @@ pub fn decode_line<T: DeserializeOwned + HasMeta>(line: &[u8]) -> Result<Line<T>
         #[serde(borrow)]
         object: &'a RawValue,
     }
-    let wire: Wire<'_> = serde_json::from_slice(line).map_err(|error| LineError::Malformed(error.to_string()))?;
+    let wire: Wire<'_> = serde_json::from_slice(line).map_err(|error| malformed(&error.to_string()))?;
     match wire.kind {
         "ADDED" | "MODIFIED" => {
             let object = decode_object::<T>(wire.object);
@@ -187,8 +194,12 @@ pub fn decode_line<T: DeserializeOwned + HasMeta>(line: &[u8]) -> Result<Line<T>
         }
         "BOOKMARK" => Ok(Line { resource_version: decode_ref(wire.object).resource_version, event: None }),
         "ERROR" => Err(LineError::Failed(Status::parse_event(wire.object.get().as_bytes()).into())),
-        other => Err(LineError::Malformed(format!("unknown event type {other:?}"))),
+        other => Err(malformed(&format!("unknown event type {other:?}"))),
     }
+}
+
+fn malformed(problem: &str) -> LineError {
+    LineError::Malformed(cut(problem, ERROR_MAX).to_owned())
 }
 
 /// Splits a stream into lines, however it is divided into reads.

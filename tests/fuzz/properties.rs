@@ -22,7 +22,7 @@ use hpalite::http::{Identity, Peer, Request, der, tls, uri};
 use hpalite::kube::config::ClusterConfig;
 use hpalite::kube::error::Status;
 use hpalite::kube::tunnel::{self, Sent};
-use hpalite::kube::watch::{HasMeta, Line, Lines, ObjectRef, decode_line};
+use hpalite::kube::watch::{HasMeta, Line, LineError, Lines, ObjectRef, decode_line};
 use hpalite::metrics_api::answer;
 use hpalite::prometheus;
 use hpalite::prometheus::vector::Sample;
@@ -87,13 +87,18 @@ pub(crate) fn head(bytes: &[u8]) {
     }
 }
 
-/// Names in certificates are text without NUL.
+/// Names in certificates are text without NUL, all of it the certificate's, and what follows a certificate changes nothing of it.
 pub(crate) fn certificate(bytes: &[u8]) {
     if let Ok(subject) = der::subject(bytes) {
         assert!(!subject.common_name.contains('\0'));
         assert!(subject.organisations.iter().all(|name| !name.contains('\0')));
+        let names = subject.organisations.iter().chain([&subject.common_name]);
+        assert!(names.map(String::len).sum::<usize>() <= bytes.len());
+        assert_eq!(der::subject(&[bytes, b"x"].concat()), Ok(subject));
     }
-    let _ = der::validity(bytes);
+    if let Ok(validity) = der::validity(bytes) {
+        assert_eq!(der::validity(&[bytes, b"x"].concat()), Ok(validity));
+    }
 }
 
 /// A valid selector can be written and parsed again with the same result; an invalid one has a short explanation.
@@ -181,17 +186,22 @@ pub(crate) fn uri(bytes: &[u8]) {
         return;
     };
     for decoded in [uri::decode(text), uri::decode_query_part(text)].into_iter().flatten() {
-        assert!(!decoded.contains('\0'));
+        assert!(!decoded.contains('\0') && decoded.len() <= text.len());
     }
     if let Ok(segments) = uri::segments(text) {
         assert_eq!(segments.len(), text.strip_prefix('/').unwrap_or(text).split('/').count());
     }
-    let _ = uri::query_pairs(text);
+    if let Ok(pairs) = uri::query_pairs(text) {
+        let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        let again: Vec<String> =
+            pairs.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
+        assert_eq!(uri::query_pairs(&again.join("&")).as_ref(), Ok(&pairs));
+    }
     let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
     assert_eq!(uri::decode(&encoded).ok(), (!text.contains('\0')).then(|| text.to_owned()));
 }
 
-/// Lines `key=value` become the ConfigMap.
+/// Lines `key=value` become the ConfigMap, which is trusted or has a short explanation.
 pub(crate) fn config_map(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -201,9 +211,13 @@ pub(crate) fn config_map(bytes: &[u8]) {
         .filter_map(|entry| entry.split_once('='))
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
-    if let Ok(Some(trust)) = FrontProxyTrust::from_config_map(&data, &tls::provider()) {
-        assert!(trust.user(&[]).is_err());
-        let _ = trust.user(&[("X-Remote-User", "u"), ("X-Remote-Extra-%zz", "v")]);
+    match FrontProxyTrust::from_config_map(&data, &tls::provider()) {
+        Ok(Some(trust)) => {
+            assert!(trust.user(&[]).is_err());
+            let _ = trust.user(&[("X-Remote-User", "u"), ("X-Remote-Extra-%zz", "v")]);
+        }
+        Ok(None) => assert!(!data.contains_key("requestheader-client-ca-file")),
+        Err(error) => is_readable(&error.to_string(), 500),
     }
 }
 
@@ -226,6 +240,10 @@ pub(crate) fn api_answer(bytes: &[u8]) {
     let status = Status::parse(500, None, bytes);
     assert_eq!(status.code, 500);
     assert!(Status::parse_event(bytes).code != 0);
+    // Bytes that are no text become characters of three.
+    let causes = status.causes.iter().map(|cause| cause.reason.len() + cause.message.len() + cause.field.len());
+    let texts = [&status.reason, &status.message, &status.kind, &status.name].map(String::len);
+    assert!(texts.into_iter().chain(causes).sum::<usize>() <= 3 * bytes.len() + 100);
     let contains_true = bytes.windows(4).any(|word| word == b"true");
     if matches!(read_access_review(bytes), Ok(AccessVerdict::Allowed)) {
         assert!(contains_true);
@@ -242,14 +260,14 @@ pub(crate) fn metrics_api(bytes: &[u8]) {
     let location = String::from_utf8_lossy(parts.next().unwrap_or_default());
     let body = parts.next().unwrap_or_default();
     for error in [Path::parse(&location).err(), SampleSelector::parse(&location).err()].into_iter().flatten() {
-        assert!(!error.is_empty());
+        is_readable(&error, 500 + 20 * location.len());
     }
     for format in [BodyFormat::Json, BodyFormat::Prometheus, BodyFormat::Xml, BodyFormat::Yaml] {
         for status in [200, 500] {
             match answer::parse("http://api/stats", status, body, format, &location) {
                 Ok(number) => assert!(number.is_finite() && status == 200),
                 // It may contain the location twice, with control characters written as `\u{12}`.
-                Err(error) => assert!(error.message.len() < 1_000 + 20 * location.len(), "{}", error.message),
+                Err(error) => is_readable(&error.message, 1_000 + 20 * location.len()),
             }
         }
     }
@@ -276,6 +294,7 @@ pub(crate) fn object(bytes: &[u8]) {
                     assert!(!invalid.problems.is_empty());
                     for problem in &invalid.problems {
                         assert!(!problem.field.is_empty() && !problem.message.is_empty(), "{problem:?}");
+                        assert!(!problem.message.contains(|c: char| c.is_control()), "{:?}", problem.message);
                     }
                 }
                 Ok(definition) => {
@@ -323,7 +342,12 @@ pub(crate) fn kafka(bytes: &[u8]) {
     let shown = |name: &str| assert!(name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_graphic()));
     let cut = &bytes[..bytes.len().saturating_sub(1)];
     let longer = [bytes, &[0]].concat();
-    let _ = (kafka::read_versions(bytes), kafka::read_authenticate(bytes));
+    if kafka::read_versions(bytes).is_some() {
+        assert!(kafka::read_versions(cut).is_none() && kafka::read_versions(&longer).is_none());
+    }
+    if kafka::read_authenticate(bytes).is_some() {
+        assert_eq!((kafka::read_authenticate(cut), kafka::read_authenticate(&longer)), (None, None));
+    }
     if let Some((_, names)) = kafka::read_handshake(bytes) {
         names.iter().for_each(|name| shown(name));
         assert!(names.len() * 2 <= bytes.len());
@@ -354,7 +378,7 @@ pub(crate) fn kubeconfig(bytes: &[u8]) {
     if let Err(error) = ClusterConfig::from_kubeconfig(&path) {
         assert!(!error.problems.is_empty());
         for problem in &error.problems {
-            assert!(!problem.is_empty());
+            assert!(!problem.is_empty() && problem.len() <= 2_000 + 8 * bytes.len(), "{problem}");
         }
     }
     std::fs::remove_file(&path).unwrap();
@@ -372,7 +396,7 @@ impl HasMeta for Anything {
 }
 
 /// The lines of a watch do not depend on how they were read; the first byte says how. Each is an event or an
-/// explanation, and who was deleted has the name that is in the line.
+/// short explanation, and who was deleted has the name that is in the line.
 pub(crate) fn watch_lines(bytes: &[u8]) {
     let Some((first, bytes)) = bytes.split_first() else { return };
     let read = |piece: usize| {
@@ -395,9 +419,10 @@ pub(crate) fn watch_lines(bytes: &[u8]) {
             {
                 assert!(line.windows(name.len().max(1)).any(|part| part == name.as_bytes()) || name.is_empty());
             }
-            Ok(Line { event: Some(WatchEvent::Unreadable(object)), .. }) => assert!(!object.error.is_empty()),
+            Ok(Line { event: Some(WatchEvent::Unreadable(object)), .. }) => is_readable(&object.error, 500),
             Ok(_) => {}
-            Err(error) => assert!(!format!("{error:?}").is_empty()),
+            Err(LineError::Malformed(problem)) => is_readable(&problem, 500),
+            Err(LineError::Failed(status)) => assert_ne!(status.code, 0),
         }
     }
 }
@@ -417,6 +442,8 @@ pub(crate) fn manifest(bytes: &[u8]) {
     let lines = text.split(['\n', '\r']).count() as u64;
     for finding in check.finish().findings {
         assert!(!finding.message.is_empty());
+        // It may quote some of the text, with control characters written as `\u{12}`.
+        assert!(finding.message.len() <= 2_000 + 20 * text.len(), "{}", finding.message.len());
         assert!(finding.line.is_none_or(|line| (1..=lines).contains(&line)), "{} of {lines}", finding.line.unwrap());
     }
 }
