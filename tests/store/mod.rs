@@ -9,6 +9,7 @@ mod history;
 mod query;
 mod replay;
 mod rollup;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
