@@ -127,7 +127,7 @@ mod tests {
         }
         assert_eq!(found(FREE_MIN, false, readable()), []);
         let file = ("database-unreadable", Severity::Error, "unable to open database file".to_owned());
-        assert_eq!(found(FREE_MIN, false, unreadable()), [file.clone()]);
+        assert_eq!(found(FREE_MIN, false, unreadable()), std::slice::from_ref(&file));
         let unknown = findings("/data/history.db", None, unreadable());
         assert_eq!(unknown.iter().map(|finding| finding.id).collect::<Vec<_>>(), [file.0]);
     }
@@ -136,7 +136,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn the_disk_of_a_file_is_examined() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a folder");
         assert!(health::disk(folder.path()).is_some_and(|disk| !disk.is_read_only && disk.free_bytes > 0));
         assert_eq!(health::disk(&folder.path().join("missing")), None);
     }
