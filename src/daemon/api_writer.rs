@@ -262,7 +262,7 @@ impl Writer {
                     Ok(WriteOk::Done)
                 })
             }
-            WriteKind::Scale { target, from, to } => return self.scale(&object.namespace, target, *from, *to),
+            WriteKind::Scale { target, from, to, .. } => return self.scale(&object.namespace, target, *from, *to),
             WriteKind::AuthenticationStatus { authentication, scaled_objects } => {
                 let patch = json!({ "status": { "scaledobjects": scaled_objects } });
                 self.merge_authentication(authentication, Some("status"), &patch)
@@ -402,7 +402,7 @@ impl Writer {
                 retry_after: None,
             })?;
             if is_unanswered && scale.workload.replicas == to {
-                return Ok(WriteOk::Done);
+                return Ok(WriteOk::Scaled(scale.workload.version));
             }
             if scale.workload.replicas != from {
                 return Err(WriteError {
@@ -419,7 +419,7 @@ impl Writer {
                 .once();
             tries += 1;
             match self.send(&request) {
-                Ok(_) => return Ok(WriteOk::Done),
+                Ok(body) => return Ok(WriteOk::Scaled(wire::workload::scale_version(&body))),
                 // Only the resource version changed, as it does with every status update of a busy target.
                 Err(error) if error.is_conflict() && tries < SCALE_TRIES => {}
                 Err(Error::Io { .. } | Error::Timeout { .. }) if !is_unanswered => is_unanswered = true,
@@ -569,7 +569,7 @@ fn in_its_words(error: &Error) -> String {
 fn log_write(write: &Write, result: &Result<WriteOk, WriteError>) {
     let object = write.object.to_string();
     match (&write.kind, result) {
-        (WriteKind::Scale { target, from, to }, Ok(_)) => {
+        (WriteKind::Scale { target, from, to, .. }, Ok(_)) => {
             info!(scaledobject = object, target = target.name, replicas_from = *from, replicas_to = *to; "scaled");
         }
         (kind, Ok(_)) => debug!(scaledobject = object, write = name(kind); "written"),

@@ -231,6 +231,10 @@ impl<S> Task<S> {
         T: DeserializeOwned + HasMeta,
         S: FnMut(WatchEvent<T>) -> ControlFlow<()>,
     {
+        if continue_token.is_none() {
+            // Whatever was answered to others before this shows no more than the list will.
+            self.give(WatchEvent::ListStart { scope: self.scope() })?;
+        }
         let options = ListOptions {
             limit: self.machine.page_items(),
             continue_token,
@@ -244,7 +248,6 @@ impl<S> Task<S> {
         let page = Page::decode(&body.bytes).map_err(|error| self.unlisted(&error))?;
         if continue_token.is_none() {
             self.shared.lists.fetch_add(1, Ordering::Relaxed);
-            self.give(WatchEvent::ListStart { scope: self.scope() })?;
         }
         for item in page.items::<T>() {
             self.give(item.map_or_else(WatchEvent::Unreadable, WatchEvent::Listed))?;

@@ -158,6 +158,7 @@ impl<'r> Run<'r> {
             selector: Some("app=target".to_owned()),
             replicas_manager: None,
             ready: input.replicas,
+            version: None,
         };
         cluster.put_workload(&gvkr, workload);
         let object_is_forced = object.force_activation;

@@ -35,6 +35,9 @@ pub struct Cluster {
     pub knows_no_tolerance: bool,
     /// Watch events that are not delivered yet.
     pub echoes: Vec<Event>,
+    /// The counts that each workload has had, by its versions.
+    #[cfg(test)]
+    pub counts: BTreeMap<WorkloadId, BTreeMap<u64, u32>>,
 }
 
 /// Number of the watch that an event comes from: watches are ordered within a kind only.
@@ -148,11 +151,14 @@ impl Cluster {
         self.hpas.insert((hpa.namespace.clone(), hpa.name.clone()), hpa);
     }
 
-    pub fn put_workload(&mut self, gvkr: &Gvkr, workload: Workload) {
+    pub fn put_workload(&mut self, gvkr: &Gvkr, mut workload: Workload) {
+        workload.version = self.next_version().parse().ok();
         if watched_workloads().contains(gvkr) {
             self.echoes.push(Event::Workload(gvkr.clone(), WatchEvent::Changed(workload.clone())));
         }
         let id = (gvkr.clone(), workload.namespace.clone(), workload.name.clone());
+        #[cfg(test)]
+        self.counts.entry(id.clone()).or_default().insert(self.version, workload.replicas);
         self.workloads.insert(id, workload);
     }
 
@@ -259,7 +265,7 @@ impl Cluster {
             WriteKind::Scale { .. } if self.refuses_scales => {
                 Err(error(WriteErrorKind::Forbidden, "denied the request"))
             }
-            WriteKind::Scale { target, from, to } => {
+            WriteKind::Scale { target, from, to, .. } => {
                 let namespace = write.object.namespace.to_string();
                 let id = (Gvkr::clone(&target.gvkr), namespace, target.name.clone());
                 let Some(mut workload) = self.workloads.get(&id).cloned() else {
@@ -270,7 +276,7 @@ impl Cluster {
                 }
                 workload.replicas = *to;
                 self.put_workload(&target.gvkr, workload);
-                Ok(WriteOk::Done)
+                Ok(WriteOk::Scaled(Some(self.version)))
             }
             WriteKind::AuthenticationStatus { authentication, scaled_objects } => {
                 let Some(mut found) = self.authentications.get(authentication).cloned() else {

@@ -15,8 +15,8 @@ use super::view::ObjectView;
 
 /// What a watch of one kind reports. `scope` is the watched namespace, empty for all.
 ///
-/// `ListStart`, then the objects that exist as `Listed` or `Unreadable`, then `ListEnd`. A list that breaks off is
-/// followed by another `ListStart`. After `ListEnd` come `Changed`, `Deleted` and `Unreadable`, until the next
+/// `ListStart` before a list is asked for, then the objects that exist as `Listed` or `Unreadable`, then `ListEnd`. A list
+/// that breaks off is followed by another `ListStart`. After `ListEnd` come `Changed`, `Deleted` and `Unreadable`, until the next
 /// `ListStart`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WatchEvent<T> {
@@ -274,6 +274,8 @@ pub enum WriteKind {
         target: ScaleTarget,
         from: u32,
         to: u32,
+        /// The version of the target that this was decided on, if it is known.
+        version: Option<u64>,
     },
     /// Sets `status.scaledobjects` of an authentication to these names, joined by commas.
     AuthenticationStatus {
@@ -330,6 +332,8 @@ pub enum WriteOk {
     HpaExists(Box<ObservedHpa>),
     /// `metadata.resourceVersion` after the write.
     Version(String),
+    /// The [version](Workload::version) of the target after it was scaled.
+    Scaled(Option<u64>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,6 +37,7 @@ pub mod recommend;
 mod round_robin;
 pub mod schedule;
 pub mod secret_store;
+mod slot;
 mod source;
 mod target;
 mod time;

@@ -749,4 +749,7 @@ pub struct Workload {
     pub replicas_manager: Option<String>,
     /// `status.readyReplicas`; 0 where nothing shows it, as in a Scale.
     pub ready: u32,
+    /// `metadata.resourceVersion`, of which a Scale has that of its object. Kubernetes 1.35 declares that those of one kind
+    /// are decimal numbers and increase; `None` if it is no such number.
+    pub version: Option<u64>,
 }

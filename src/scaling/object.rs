@@ -19,6 +19,7 @@ use super::model::{
     Step, UnixMillis,
 };
 use super::read_cadence::ReadCadence;
+use super::slot::Slots;
 use super::target::{Target, TargetId, target_taken_by};
 use super::trigger::TriggerState;
 use super::troubles::{NOT_ASKED, Troubles};
@@ -47,6 +48,8 @@ pub(super) struct Object {
     pub(super) target_read_at: Option<UnixMillis>,
     /// The target may have changed since that read was sent, so its answer may be out of date.
     pub(super) is_target_read_old: bool,
+    /// The version that was known when an older one was read last, and it was asked again.
+    pub(super) target_read_again_at: Option<u64>,
     /// Replicas that the target had when it was first seen, before anything was done to it.
     pub(super) original_replicas: Option<u32>,
     /// This object was found to be the one that scales the target, and remains so even if its HPA disappears.
@@ -231,55 +234,6 @@ impl PollCycle {
     }
 }
 
-/// Each slot has at most one write in flight, and backs off after failures.
-#[derive(Debug, Default)]
-pub(super) struct Slots {
-    pub(super) claim: Slot,
-    pub(super) status: Slot,
-    pub(super) hpa: Slot,
-    pub(super) scale: Slot,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Slot {
-    pub(super) in_flight: Option<u64>,
-    pub(super) failures: u32,
-    pub(super) retry_at: Option<UnixMillis>,
-    /// The API server has asked for that time.
-    pub(super) is_asked: bool,
-}
-
-impl Slot {
-    pub(super) fn is_free(&self, now: UnixMillis) -> bool {
-        self.in_flight.is_none() && self.retry_at.is_none_or(|at| at <= now)
-    }
-
-    pub(super) fn succeeded(&mut self) {
-        *self = Self::default();
-    }
-
-    pub(super) fn failed(&mut self, retry_at: UnixMillis, is_asked: bool) {
-        self.in_flight = None;
-        self.failures = self.failures.saturating_add(1);
-        self.retry_at = Some(retry_at);
-        self.is_asked = is_asked;
-    }
-
-    /// Begins anew with something else.
-    pub(super) fn forget_failures(&mut self) {
-        self.failures = 0;
-        self.retry_at = self.retry_at.filter(|_| self.is_asked);
-    }
-}
-
-impl Slots {
-    pub(super) fn by_id(&mut self, id: u64) -> Option<&mut Slot> {
-        [&mut self.claim, &mut self.status, &mut self.hpa, &mut self.scale]
-            .into_iter()
-            .find(|slot| slot.in_flight == Some(id))
-    }
-}
-
 impl Object {
     pub(super) fn new(mut spec: ScaledObject, restored_active_at: Option<UnixMillis>) -> Self {
         let mut recorded = Recorded {
@@ -302,6 +256,7 @@ impl Object {
             target_faults: 0,
             target_read_at: None,
             is_target_read_old: false,
+            target_read_again_at: None,
             original_replicas: None,
             owns_target: false,
             triggers: Vec::new(),

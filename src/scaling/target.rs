@@ -60,6 +60,13 @@ impl Target {
             _ => None,
         }
     }
+
+    pub(super) fn version(&self) -> Option<u64> {
+        match self {
+            Self::Found { workload, .. } => workload.version,
+            _ => None,
+        }
+    }
 }
 
 /// The message of an object whose target belongs to another ScaledObject. [`target_taken_by`] parses it.

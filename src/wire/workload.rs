@@ -29,6 +29,7 @@ pub fn from_slice(json: &[u8]) -> Result<Workload, Unreadable> {
         replicas: wire.spec.replicas.unwrap_or(1),
         selector: wire.spec.selector.map(|selector| selector.text()),
         ready: wire.status.ready_replicas,
+        version: wire.metadata.resource_version.parse().ok(),
     })
 }
 
@@ -57,10 +58,17 @@ pub fn scale_from_slice(json: &[u8]) -> Result<Scale, Unreadable> {
             selector: wire.status.selector.filter(|selector| !selector.is_empty()),
             replicas_manager: None,
             ready: 0,
+            version: wire.metadata.resource_version.parse().ok(),
         },
         resource_version: wire.metadata.resource_version,
         current_replicas: wire.status.replicas,
     })
+}
+
+/// Returns the [version](Workload::version) that the answer of a PUT on `/scale` shows, if it shows one.
+#[must_use]
+pub fn scale_version(json: &[u8]) -> Option<u64> {
+    scale_from_slice(json).ok()?.workload.version
 }
 
 /// Returns the body of a PUT on `/scale`, which is a conflict if the target has changed since `scale` was read.
@@ -218,7 +226,7 @@ mod tests {
     fn a_workload_and_who_scaled_it() {
         let json = json!({
             "metadata": {
-                "name": "web", "namespace": "shop", "uid": "u",
+                "name": "web", "namespace": "shop", "uid": "u", "resourceVersion": "7",
                 "managedFields": [
                     {"manager": "kubectl", "operation": "Apply", "time": "2026-01-01T00:00:00Z",
                      "fieldsV1": {"f:spec": {"f:replicas": {}, "f:selector": {}}}},
@@ -250,6 +258,7 @@ mod tests {
                 selector: Some("a=1,b=2,tier in (x,y),env notin (dev),live,!old".to_owned()),
                 replicas_manager: Some("hpalite (scale)".to_owned()),
                 ready: 3,
+                version: Some(7),
             }
         );
     }
@@ -259,10 +268,11 @@ mod tests {
         let json = br#"{"metadata":{"name":"w","managedFields":null},"spec":{"replicas":null}}"#;
         let workload = from_slice(json).expect("reads");
         assert_eq!((workload.replicas, workload.selector, workload.replicas_manager), (1, None, None));
+        assert_eq!(workload.version, None);
         let scale =
             scale_from_slice(br#"{"metadata":{"name":"w","resourceVersion":"7"},"spec":{},"status":{"replicas":2}}"#);
         let scale = scale.expect("reads");
-        assert_eq!((scale.workload.replicas, scale.current_replicas), (0, 2));
+        assert_eq!((scale.workload.replicas, scale.current_replicas, scale.workload.version), (0, 2, Some(7)));
         let body = scale_to_value(&scale, 5);
         assert_eq!((&body["spec"]["replicas"], &body["metadata"]["resourceVersion"]), (&json!(5), &json!("7")));
         assert!(from_slice(b"{}").is_err());

@@ -238,6 +238,16 @@ fn expired_versions_list_again_and_deletions_in_the_gap_show() {
     }
 }
 
+/// The core takes what it learns of others after the start of a list for newer than the list.
+#[test]
+fn a_list_starts_before_it_is_asked_for() {
+    let fake = FakeKube::start();
+    fake.script(LIST, Reply::Silent);
+    let bench = Bench::start(fake, &[]);
+    bench.expect(&["start *"]);
+    bench.fake.wait("a list", |requests| requests.len() == 1);
+}
+
 #[test]
 fn an_expired_page_begins_anew() {
     let fake = FakeKube::start();
@@ -262,7 +272,8 @@ fn faults_are_retried_where_they_happened() {
     fake.script(WATCH, Reply::Stream(vec![Piece::Cut]));
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("a", 6, "1"))]));
     let bench = Bench::start(fake, &[]);
-    bench.expect(&["failed", "failed", "failed", "start *", "end *", "changed n/a=1"]);
+    bench.expect(&["start *", "failed", "start *", "failed", "start *", "failed"]);
+    bench.expect(&["start *", "end *", "changed n/a=1"]);
     assert_eq!(versions(&bench.fake), ["5"; 5]);
     assert_eq!(bench.watcher().stats().faults, 7);
 }
@@ -276,7 +287,9 @@ fn a_resource_that_appears_later_is_found() {
     }
     fake.script(LIST, list(5, "", &[object("a", 1, "1")]));
     let bench = Bench::start(fake, &[]);
-    bench.expect(&["failed", "denied", "failed", "denied", "failed", "denied"]);
+    for _ in 0..3 {
+        bench.expect(&["start *", "failed", "start *", "denied"]);
+    }
     bench.expect(&["start *", "listed n/a=1", "end *"]);
 }
 

@@ -90,7 +90,7 @@ impl Object {
                     work.outbox.record(Record::Decision { at, object, decision: Arc::clone(&decision) });
                 }
                 let target = ScaleTarget { gvkr, name };
-                if self.write(WriteKind::Scale { target, from, to: original }, work) {
+                if self.write(WriteKind::Scale { target, from, to: original, version: workload.version }, work) {
                     self.scaling = Some(decision);
                 }
                 false

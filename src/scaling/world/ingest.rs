@@ -4,26 +4,22 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deletion::RESTORE_TRIES;
-use super::work::{WRITE_TRIES, Work};
-use super::{WATCHED, World, watched_kind};
+use super::World;
+use super::work::Work;
 use crate::scaling::composite;
 use crate::scaling::event::{
-    Answer, Command, Conduct, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, Split,
-    TargetErrorKind, TargetRead, WatchEvent,
+    Answer, Command, Conduct, ErrorClass, Event, PollDone, Record, RecordedTrigger, RestoredState, Split, WatchEvent,
 };
 use crate::scaling::hpa::{HpaId, ObservedHpa, OwnerRef};
 use crate::scaling::model::{
-    ApiGroup, Asked, Authentication, AuthenticationKey, AuthenticationKind, Definition, Gvkr, ObjectKey, Pause,
-    Remember, ResourceTrigger, ScaledObject, Trigger, UnixMillis, Workload,
+    ApiGroup, Asked, Authentication, AuthenticationKey, AuthenticationKind, Definition, ObjectKey, Pause, Remember,
+    ResourceTrigger, ScaledObject, Trigger, UnixMillis,
 };
 use crate::scaling::object::Object;
-use crate::scaling::target::{Target, TargetId};
+use crate::scaling::target::TargetId;
 
 /// Upper bound on HPAs deleted while a write is in flight: 32 concurrent writes of about 1 s, times 8.
 const GONE_HPAS_MAX: usize = 256;
-/// A target that could not be read is read again after this time.
-const TARGET_RETRY: Duration = Duration::from_secs(10);
 
 impl World {
     pub(super) fn ingest(&mut self, event: Event, now: UnixMillis) {
@@ -70,11 +66,9 @@ impl World {
             return;
         };
         match seen {
-            WatchEvent::ListStart { scope } => {
-                self.facts.absent.remove(&group);
-                list.start(scope);
-            }
+            WatchEvent::ListStart { scope } => list.start(scope),
             WatchEvent::Listed(spec) => {
+                self.facts.absent.remove(&group);
                 list.listed(&spec.key.namespace, &spec.key.name);
                 // The watch goes on from the list, so what is newer comes again. Where the API server's store was restored
                 // from a backup, nothing is: the versions begin anew below that of our own last write.
@@ -84,6 +78,7 @@ impl World {
                 self.object_seen(*spec, now);
             }
             WatchEvent::Changed(spec) => {
+                self.facts.absent.remove(&group);
                 list.listed(&spec.key.namespace, &spec.key.name);
                 self.object_seen(*spec, now);
             }
@@ -99,6 +94,7 @@ impl World {
                 self.object_gone(&ObjectKey::new(group, &namespace, &name), now)
             }
             WatchEvent::ListEnd { scope } => {
+                self.facts.absent.remove(&group);
                 // The history may know one that was deleted while no process looked.
                 let known =
                     self.objects.keys().into_iter().chain(self.restored.keys()).filter(|key| key.group == group);
@@ -276,7 +272,7 @@ impl World {
         self.mark_target(target);
     }
 
-    fn mark_all(&mut self) {
+    pub(super) fn mark_all(&mut self) {
         self.outbox.dirty.extend(self.objects.keys().into_iter().cloned());
     }
 
@@ -286,12 +282,12 @@ impl World {
             WatchEvent::Listed(hpa) => {
                 // A list is newer than any deletion that was noted before.
                 self.facts.gone_hpas.retain(|(uid, _)| *uid != hpa.uid);
-                self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
-                self.take_hpa(*hpa, now);
+                let is_news = self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
+                self.hpa_seen(*hpa, is_news, now);
             }
             WatchEvent::Changed(hpa) => {
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
-                self.hpa_seen(*hpa, now);
+                self.hpa_seen(*hpa, false, now);
             }
             WatchEvent::Unreadable(object) => self.facts.lists.hpas.unreadable(&object),
             WatchEvent::ListFailed { .. } => {}
@@ -306,17 +302,19 @@ impl World {
         }
     }
 
-    pub(super) fn hpa_seen(&mut self, hpa: ObservedHpa, now: UnixMillis) {
-        let is_gone = self.facts.gone_hpas.iter().any(|(uid, _)| *uid == hpa.uid);
-        // This version is older than the one that a write has returned.
-        let is_newer = |old: &ObservedHpa| is_older(&hpa.resource_version, &old.resource_version) && hpa.uid == old.uid;
-        if !is_gone && !self.facts.hpas.get(&hpa.id()).is_some_and(|old| is_newer(old)) {
-            self.take_hpa(hpa, now);
+    /// Takes an HPA in, unless what is known is newer. `is_news` if a list shows it that began after all that is known: see
+    /// [`Self::workload_seen`].
+    pub(super) fn hpa_seen(&mut self, hpa: ObservedHpa, is_news: bool, now: UnixMillis) {
+        let id = hpa.id();
+        let target = TargetId::of(&hpa.namespace, &hpa.target);
+        if self.facts.gone_hpas.iter().any(|(uid, _)| *uid == hpa.uid) {
+            return;
         }
-    }
-
-    fn take_hpa(&mut self, hpa: ObservedHpa, now: UnixMillis) {
-        let (id, target) = (hpa.id(), TargetId::of(&hpa.namespace, &hpa.target));
+        // This version is older than the one that a write has returned.
+        let is_old = |old: &ObservedHpa| is_older(&hpa.resource_version, &old.resource_version) && hpa.uid == old.uid;
+        if !is_news && self.facts.hpas.get(&id).is_some_and(|old| is_old(old)) {
+            return;
+        }
         self.record_hpa(&hpa, now);
         if let Some(old) = self.facts.hpas.remove(&id) {
             self.unindex_hpa(&old);
@@ -386,72 +384,6 @@ impl World {
             self.facts.hpas_by_owner.remove(uid, &hpa.name);
         }
         self.mark_hpa(hpa);
-    }
-
-    fn workload(&mut self, gvkr: &Gvkr, seen: WatchEvent<Workload>) {
-        let Some(list) = self.facts.lists.workloads.get_mut(gvkr) else {
-            return;
-        };
-        match seen {
-            WatchEvent::ListStart { scope } => list.start(scope),
-            WatchEvent::Listed(workload) | WatchEvent::Changed(workload) => {
-                list.listed(&workload.namespace, &workload.name);
-                self.workload_seen(gvkr, workload);
-            }
-            WatchEvent::Unreadable(object) => list.unreadable(&object),
-            WatchEvent::ListFailed { .. } => {}
-            WatchEvent::Deleted { namespace, name, .. } => self.workload_gone(gvkr, &namespace, &name),
-            WatchEvent::ListEnd { scope } => {
-                let known = self.facts.workloads.values().filter(|found| *found.0 == *gvkr);
-                let known =
-                    known.map(|found| &found.1).map(|workload| (workload.namespace.as_str(), workload.name.as_str()));
-                let gone = list.end(&scope, known);
-                for (namespace, name) in gone {
-                    self.workload_gone(gvkr, &namespace, &name);
-                }
-                self.doubt_targets(gvkr);
-                self.mark_all();
-            }
-        }
-    }
-
-    fn workload_seen(&mut self, gvkr: &Gvkr, workload: Workload) {
-        let target = TargetId::of_workload(gvkr, &workload.namespace, &workload.name);
-        let workload = Arc::new(workload);
-        let gvkr =
-            WATCHED.iter().find(|watched| ***watched == *gvkr).map_or_else(|| Arc::new(gvkr.clone()), Arc::clone);
-        let found = (gvkr, Arc::clone(&workload));
-        let before = self.facts.workloads.insert(target.clone(), found).map(|(_, workload)| workload);
-        let same = before.as_ref().is_some_and(|old| {
-            old.replicas == workload.replicas && old.uid == workload.uid && old.selector == workload.selector
-        });
-        if !same {
-            self.note_replicas(&target, &workload);
-            self.mark_target(&target);
-        }
-        if before.is_some_and(|old| old.ready < workload.ready) {
-            self.note_ready(&target, workload.ready);
-        }
-    }
-
-    fn workload_gone(&mut self, gvkr: &Gvkr, namespace: &str, name: &str) {
-        let target = TargetId::of_workload(gvkr, namespace, name);
-        self.facts.workloads.remove(&target);
-        // Another workload may have this name by now, so nothing follows before a read has found none.
-        for key in self.objects.by_target.get(&target).to_vec() {
-            self.with(&key, |object, _| object.doubt_target());
-        }
-        self.mark_target(&target);
-    }
-
-    /// Doubts targets that a read found and that the list, which is newer, does not have.
-    fn doubt_targets(&mut self, gvkr: &Gvkr) {
-        for object in self.objects.values_mut() {
-            let is_found = matches!(&object.target, Target::Found { gvkr: kind, .. } if **kind == *gvkr);
-            if is_found && self.facts.watched_target(object).is_none() {
-                object.doubt_target();
-            }
-        }
     }
 
     fn authentication(
@@ -526,24 +458,6 @@ impl World {
         self.outbox.dirty.extend(within);
     }
 
-    fn target_read(&mut self, read: TargetRead) {
-        let key = read.object.clone();
-        let (is_of_use, found) = self.with(&key, |object, work| object.target_read(read, work));
-        if !is_of_use {
-            return;
-        }
-        if let Some((target, workload)) = found {
-            self.note_replicas(&target, &workload);
-            // Of a crowd only the owner is noted there, and the one that has read may be another.
-            self.with(&key, |object, work| object.note_replicas_of(&workload, work));
-        }
-        self.outbox.dirty.insert(key.clone());
-        self.with(&key, |object, work| {
-            object.reconsider(work);
-            object.poll_cycle_progressed(work);
-        });
-    }
-
     fn polled(&mut self, done: &PollDone, now: UnixMillis) {
         match &done.split {
             Some(Split::Singly) => self.schedule.ask_singly(done.id, conduct(done), now),
@@ -584,75 +498,6 @@ impl World {
 }
 
 impl Object {
-    /// Takes in a read of the target. Returns false if it is out of date, else true and the target if no watch shows
-    /// it.
-    fn target_read(&mut self, read: TargetRead, work: &mut Work<'_>) -> (bool, Option<(TargetId, Arc<Workload>)>) {
-        let is_shown = work.facts.watched_target(self).is_some();
-        self.is_target_being_read = false;
-        let is_old = std::mem::take(&mut self.is_target_read_old);
-        // The spec names another target by now, or the target has changed.
-        if self.spec.target != read.target || (is_old && !is_shown) {
-            let is_awaited = self.poll_cycle.as_ref().is_some_and(|poll_cycle| poll_cycle.waits_for_target);
-            if self.target == Target::Reading || is_awaited {
-                self.read_target(work);
-            }
-            return (false, None);
-        }
-        self.target_unreadable = None;
-        self.target_retry_at = None;
-        let is_running = self.polled_generation.is_some();
-        let is_kept_at_count = self.spec.pause.is_full() && self.target_faults < WRITE_TRIES;
-        let is_to_be_restored = self.spec.deletion_requested && self.target_faults < RESTORE_TRIES;
-        if read.result.is_ok() {
-            self.target_faults = 0;
-            self.target_read_at = Some(work.now);
-        }
-        match read.result {
-            // The watch is newer than the read.
-            _ if is_shown => {}
-            Ok((gvkr, workload)) => {
-                self.target = Target::Found { gvkr: Arc::new(gvkr), workload: Arc::new(workload) };
-            }
-            // A target that existed could not be read: polling goes on, and the target is read again.
-            Err(error) if error.kind == TargetErrorKind::Other && is_running && self.target.replicas().is_some() => {
-                self.target_unreadable = Some(error.message);
-            }
-            // Whether the target exists is unknown: polling goes on, and restoring its replicas is not given up at
-            // once.
-            Err(error)
-                if error.kind == TargetErrorKind::Other && (is_running || is_to_be_restored || is_kept_at_count) =>
-            {
-                self.target = Target::Unknown;
-                self.target_faults = self.target_faults.saturating_add(1);
-                let retry_at = work.now.plus(TARGET_RETRY);
-                self.target_retry_at = Some(retry_at);
-                work.outbox.wake(&self.spec.key, retry_at);
-            }
-            Err(error) => {
-                self.target = Target::Failed {
-                    gvkr: self.target.gvkr().cloned().or_else(|| watched_kind(&self.spec.target).cloned()),
-                    note: match error.kind {
-                        TargetErrorKind::NotFound => Some("Target resource doesn't exist"),
-                        TargetErrorKind::NoScale => Some("Target resource doesn't expose /scale subresource"),
-                        TargetErrorKind::UnknownKind | TargetErrorKind::Other => None,
-                    },
-                    message: error.message,
-                };
-                let retry_at = work.now.plus(TARGET_RETRY);
-                self.target_retry_at = Some(retry_at);
-                work.outbox.wake(&self.spec.key, retry_at);
-            }
-        }
-        if let Some(poll_cycle) = &mut self.poll_cycle {
-            poll_cycle.waits_for_target = false;
-        }
-        let found = match &self.target {
-            Target::Found { workload, .. } if !is_shown => Some((self.target_id.clone(), Arc::clone(workload))),
-            _ => None,
-        };
-        (true, found)
-    }
-
     pub(super) fn record_definition(&mut self, work: &mut Work<'_>) {
         let version = (self.spec.uid.clone(), self.spec.generation);
         if self.recorded.definition.as_ref() == Some(&version) {

@@ -46,12 +46,16 @@ impl ListTracker {
         self.missing.clear();
     }
 
-    pub(super) fn listed(&mut self, namespace: &str, name: &str) {
+    /// Notes that an object exists: a list that is under way shows it, or something newer. Returns true if that is the first
+    /// which is known of it since the list began.
+    pub(super) fn listed(&mut self, namespace: &str, name: &str) -> bool {
+        let mut is_first = false;
         for (scope, listing) in &mut self.listing {
             if scope.is_empty() || scope == namespace {
-                listing.seen.insert((namespace.to_owned(), name.to_owned()));
+                is_first |= listing.seen.insert((namespace.to_owned(), name.to_owned()));
             }
         }
+        is_first
     }
 
     pub(super) fn unreadable(&mut self, object: &UnreadableObject) {

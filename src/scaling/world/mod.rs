@@ -17,6 +17,7 @@ mod renewal;
 mod replicas;
 mod selections;
 mod silence;
+mod targets;
 mod troubles;
 mod work;
 mod writes;

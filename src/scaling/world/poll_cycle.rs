@@ -487,7 +487,8 @@ impl Object {
             Some(_) if from != to && self.leaves_target(&decision, work) => {}
             Some(gvkr) if from != to && !decision.is_shadow => {
                 let target = ScaleTarget { gvkr, name: self.spec.target.name.clone() };
-                if self.write(WriteKind::Scale { target, from, to }, work) {
+                let version = self.target.version();
+                if self.write(WriteKind::Scale { target, from, to, version }, work) {
                     self.recorded.scaled = Some((work.now, to));
                     self.scaling = Some(decision);
                 } else {

@@ -6,6 +6,7 @@
 use super::World;
 use super::work::Work;
 use crate::scaling::event::{Command, Record};
+use crate::scaling::model::Workload;
 use crate::scaling::object::Object;
 use crate::scaling::target::Target;
 
@@ -52,9 +53,11 @@ impl Object {
     fn record_anew(&mut self, work: &mut Work<'_>) {
         self.recorded.definition = None;
         self.record_definition(work);
-        self.recorded.replicas = None;
+        // Another may have told of a newer count than the one that this object looked at last.
+        let recorded = self.recorded.replicas.take();
         if let Target::Found { workload, .. } = &self.target {
-            let workload = workload.clone();
+            let replicas = recorded.unwrap_or(workload.replicas);
+            let workload = Workload { replicas, ..Workload::clone(workload) };
             self.note_replicas_of(&workload, work);
         }
         if let Some(at) = self.last_active_at {

@@ -51,6 +51,7 @@ impl World {
             selector: None,
             replicas_manager: None,
             ready: 0,
+            version: None,
         };
         Some((key, workload))
     }

@@ -1,7 +1,6 @@
 //! Writes to the API server: one of a kind in flight for an object, with backoff after failures and a bound on all
 //! together.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::World;
@@ -13,9 +12,9 @@ use crate::scaling::event::{
 };
 use crate::scaling::fingerprint;
 use crate::scaling::hpa::{self, DesiredHpa, Drift, HpaId, Kept};
-use crate::scaling::model::{ObjectKey, UnixMillis, Workload};
-use crate::scaling::object::{HpaCorrection, HpaRefusal, Object, Slot};
-use crate::scaling::target::{Target, TargetId};
+use crate::scaling::model::{ObjectKey, UnixMillis};
+use crate::scaling::object::{HpaCorrection, HpaRefusal, Object};
+use crate::scaling::slot::Slot;
 
 const RETRY_BASE: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_mins(1);
@@ -108,7 +107,11 @@ impl World {
                 object.hpa_stays = None;
                 self.hpa_gone(&HpaId::new(&key.namespace, &name), &uid);
             }
-            WriteKind::Scale { target, from, to } => self.scaled(key, &target, from, to, now),
+            WriteKind::Scale { target, from, to, version } => {
+                let written = if let WriteOk::Scaled(written) = ok { written } else { None };
+                self.replicas_written(key, &target, to, version, written);
+                self.scaled(key, &target, from, to, now);
+            }
             WriteKind::AuthenticationStatus { .. } | WriteKind::AuthenticationFinalizers { .. } => {}
         }
     }
@@ -126,19 +129,19 @@ impl World {
                 object.hpa_kept = kept.map(Box::new);
                 // A list that is under way may be older than this answer.
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
-                self.hpa_seen(*hpa, now);
+                self.hpa_seen(*hpa, false, now);
                 self.back_off_hpa_drift(key, desired);
             }
             WriteOk::HpaExists(hpa) => {
                 self.facts.lists.hpas.listed(&hpa.namespace, &hpa.name);
-                self.hpa_seen(*hpa, now);
+                self.hpa_seen(*hpa, false, now);
                 // It was ignored because the watch has reported its deletion.
                 if !self.facts.hpas.contains_key(&desired.id()) {
                     self.with(key, |object, work| object.back_off_hpa(HPA_SHOWN_AFTER, work));
                 }
             }
             // Until the watch shows it, it does not count as missing.
-            WriteOk::Done | WriteOk::Version(_) => {
+            WriteOk::Done | WriteOk::Version(_) | WriteOk::Scaled(_) => {
                 self.with(key, |object, work| object.back_off_hpa(HPA_SHOWN_AFTER, work))
             }
         }
@@ -162,21 +165,6 @@ impl World {
         };
         let scaling = object.scaling.take();
         object.scale_refusal = None;
-        let id = TargetId::of_workload(&target.gvkr, &key.namespace, &target.name);
-        // The watch will show the same later. Nothing must be decided on the old replicas until then. The object may name
-        // another target since.
-        let mut scaled = None;
-        if let (true, Target::Found { workload, .. }) = (object.target_id == id, &mut object.target) {
-            Arc::make_mut(workload).replicas = to;
-            scaled = Some(Workload::clone(workload));
-        }
-        if let Some((_, known)) = self.facts.workloads.get_mut(&id) {
-            Arc::make_mut(known).replicas = to;
-        }
-        if let Some(mut workload) = scaled {
-            workload.replicas_manager = Some("hpalite".to_owned());
-            self.note_replicas(&id, &workload);
-        }
         self.outbox.record(Record::Action { at: now, object: key.clone(), from, to, error: None });
         let Some(scaling) = scaling else { return };
         if scaling.renews_cooldown() {
@@ -212,7 +200,7 @@ impl World {
             !matches!(error.kind, WriteErrorKind::Conflict | WriteErrorKind::NotFound | WriteErrorKind::Transient);
         let is_said = is_final || (error.kind != WriteErrorKind::Conflict && failures + 1 >= WRITE_TRIES);
         match kind {
-            WriteKind::Scale { target, from, to } => {
+            WriteKind::Scale { target, from, to, .. } => {
                 object.scale_refusal = is_said.then(|| error.message.clone());
                 self.with(key, |object, work| object.scale_failed(&target, from, to, error, work))
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::controllers::kind_of_target;
 use super::rig::{Rig, Samples, slot_name};
 use crate::scaling::decision::Decision;
 use crate::scaling::event::{Answer, Command, Record};
@@ -151,6 +152,19 @@ fn check_slots(object: &Object) {
     }
     assert_eq!(known, object.in_flight_writes.len(), "{key}");
     assert_eq!(object.scaling.is_some(), slots.scale.in_flight.is_some(), "{key}: a scale under way has its reason");
+}
+
+/// Each count that is recorded is one that the target has had, and none from before what the process knows.
+pub(super) fn check_replicas(rig: &Rig, commands: &[Command]) {
+    for command in commands {
+        let Command::Record(Record::Replicas { object: key, from, to, .. }) = command else { continue };
+        let target = &rig.world.objects[key].spec.target.name;
+        let id = (kind_of_target(target), key.namespace.to_string(), target.clone());
+        let Some(told) = rig.told.get(&id) else { panic!("{key}: nobody told of {target}") };
+        let counts = &rig.cluster.counts[&id];
+        let is_so = counts.range(told..).any(|(_, count)| count == to);
+        assert!(is_so, "{key}: {from:?}→{to} of {target} in the history, known as of {told}: {counts:?}");
+    }
 }
 
 /// Each decision follows from the samples that were recorded before it.

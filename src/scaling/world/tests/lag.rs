@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::scaling::cluster::deleted;
-use crate::scaling::event::{Event, UnreadableObject, WatchEvent};
+use crate::scaling::event::{Event, Record, UnreadableObject, WatchEvent, WriteDone, WriteKind, WriteOk};
 use crate::scaling::model::{AuthenticationKind, AuthenticationRef};
 
 /// Applies a workload that no watch has shown yet.
@@ -203,4 +203,122 @@ fn a_store_that_was_restored_from_a_backup_is_believed() {
     assert_eq!(rig.object("shop").finalizers, claimed);
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
     assert_eq!(rig.cluster.hpas[&id].max_replicas, 100);
+}
+
+/// Replicas as the history has them.
+fn recorded(rig: &Rig) -> Vec<(Option<u32>, u32)> {
+    let of = |record: &Record| match record {
+        Record::Replicas { from, to, .. } => Some((*from, *to)),
+        _ => None,
+    };
+    rig.records.iter().filter_map(of).collect()
+}
+
+/// The Deployment `web` with so many replicas at this version.
+fn at(version: &str, replicas: u32) -> Workload {
+    Workload { version: version.parse().ok(), ..workload("web", replicas) }
+}
+
+fn shows(rig: &mut Rig, workload: Workload) {
+    rig.step(Event::Workload(deployment(), WatchEvent::Changed(workload)));
+}
+
+/// Returns a rig that has just scaled from zero, with nothing recorded or written yet after that. The versions of the target
+/// before and after it are those of 0 and of 1 replica.
+fn woken() -> (Rig, u64, u64) {
+    let mut rig = shop(0, 500.0, |_| {});
+    let of = |rig: &Rig| rig.cluster.workloads.values().next().unwrap().version.unwrap();
+    let before = of(&rig);
+    rig.seconds(5);
+    assert_eq!(rig.replicas("web"), 1);
+    let after = of(&rig);
+    assert_eq!(recorded(&rig), [(None, 0), (Some(0), 1)]);
+    rig.clear();
+    (rig, before, after)
+}
+
+fn scales(rig: &Rig) -> usize {
+    rig.kinds().iter().filter(|kind| **kind == "Scale").count()
+}
+
+/// Regression: the history had the scale from zero twice, with a change back between them that never was.
+#[test]
+fn a_watch_that_is_behind_undoes_no_write() {
+    let (mut rig, before, after) = woken();
+    shows(&mut rig, at(&before.to_string(), 0));
+    rig.seconds(60);
+    assert_eq!((recorded(&rig), scales(&rig)), (vec![], 0));
+    shows(&mut rig, at(&after.to_string(), 1));
+    assert_eq!(recorded(&rig), []);
+    // Another one of that name is not compared.
+    shows(&mut rig, Workload { uid: "another".to_owned(), ..at(&before.to_string(), 3) });
+    assert_eq!(recorded(&rig), [(Some(1), 3)]);
+    // Nor is a version that is no number.
+    let mut rig = woken().0;
+    shows(&mut rig, at("a7", 0));
+    assert_eq!(recorded(&rig), [(Some(1), 0)]);
+}
+
+/// Returns a rig whose scale from zero is under way, and its answer with this version.
+fn scaling() -> (Rig, Workload, impl Fn(&Rig, u64) -> Event) {
+    let mut rig = shop(0, 0.0, |_| {});
+    rig.seconds(5);
+    let shown = rig.cluster.workloads.values().next().unwrap().clone();
+    // The test gives the answer itself.
+    rig.write_ms = 3_600_000;
+    rig.set_answer("up", Answer::Value(500.0));
+    rig.seconds(40);
+    rig.records.clear();
+    let answer = |rig: &Rig, version| {
+        let (_, write) = rig.writes.iter().find(|(_, write)| matches!(write.kind, WriteKind::Scale { .. })).unwrap();
+        let result = Ok(WriteOk::Scaled(Some(version)));
+        Event::Written(WriteDone { id: write.id, object: write.object.clone(), result })
+    };
+    (rig, shown, answer)
+}
+
+/// An answer that comes after the start of a list is newer than the list. Otherwise the list holds whatever its version: etcd
+/// was restored from a backup.
+#[test]
+fn a_list_undoes_no_write_that_was_answered_after_its_start() {
+    for is_later in [false, true] {
+        let (mut rig, shown, answer) = scaling();
+        let start = Event::Workload(deployment(), WatchEvent::ListStart { scope: String::new() });
+        let answer = answer(&rig, 1_000);
+        let [first, second] = if is_later { [start, answer] } else { [answer, start] };
+        rig.step(first);
+        rig.step(second);
+        assert_eq!(recorded(&rig), [(Some(0), 1)]);
+        rig.step(Event::Workload(deployment(), WatchEvent::Listed(shown)));
+        rig.step(Event::Workload(deployment(), WatchEvent::ListEnd { scope: String::new() }));
+        assert_eq!(recorded(&rig)[1..], if is_later { vec![] } else { vec![(Some(1), 0)] });
+    }
+}
+
+#[test]
+fn an_answer_does_not_undo_what_a_watch_has_shown_since() {
+    let (mut rig, _, answer) = scaling();
+    shows(&mut rig, at("1000", 1));
+    shows(&mut rig, at("1001", 5));
+    rig.step(answer(&rig, 1_000));
+    assert_eq!(recorded(&rig), [(Some(0), 1), (Some(1), 5)]);
+    // After a restore of etcd versions begin again where they were long ago.
+    let (mut rig, _, answer) = scaling();
+    rig.step(answer(&rig, 1));
+    shows(&mut rig, at("2", 5));
+    assert_eq!(recorded(&rig), [(Some(0), 1), (Some(1), 5)]);
+}
+
+#[test]
+fn a_watch_that_is_behind_undoes_no_read() {
+    let mut rig = Rig::new(Cluster::default());
+    rig.set_answer("up", Answer::Value(500.0));
+    unseen(&mut rig, workload("web", 2));
+    unseen(&mut rig, workload("web", 3));
+    rig.cluster.put_object(fresh("shop", "web", testing::definition()));
+    rig.seconds(5);
+    assert_eq!(recorded(&rig), [(None, 3)]);
+    shows(&mut rig, at("1", 2));
+    shows(&mut rig, at("2", 3));
+    assert_eq!(recorded(&rig), [(None, 3)]);
 }

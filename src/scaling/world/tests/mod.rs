@@ -60,6 +60,7 @@ fn workload(name: &str, replicas: u32) -> Workload {
         selector: Some(format!("app={name}")),
         replicas_manager: None,
         ready: 0,
+        version: None,
     }
 }
 

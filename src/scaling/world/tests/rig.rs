@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::scaling::cluster::{Cluster, STREAMS, stream};
+use crate::scaling::cluster::{Cluster, STREAMS, WorkloadId, stream};
 use crate::scaling::event::{
     Answer, AuthenticationRead, Command, Event, Group, KubeEvent, Missing, PollDone, PollError, PollJob, Record,
     RecordedTrigger, RestoredState, Split, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone,
-    WriteError, WriteErrorKind, WriteKind,
+    WriteError, WriteErrorKind, WriteKind, WriteOk,
 };
 use crate::scaling::model::{
     ApiGroup, Gvkr, ObjectKey, OnMissing, PodSelection, Query, ScaledObject, TargetRef, UnixMillis, Workload,
@@ -162,6 +162,8 @@ pub(super) struct Rig {
     pub(super) unlisted: Option<ApiGroup>,
     /// Writes that the API server refuses until later, by id, with the object, the slot, and the time that it asks for.
     deferred: HashMap<u64, (ObjectKey, &'static str, Duration)>,
+    /// The newest version of each workload that the process was told of, by the test's own record.
+    pub(super) told: BTreeMap<WorkloadId, u64>,
     /// Of which object, by its uid, the writes under way are.
     writers: HashMap<u64, String>,
     /// Until when the API server wants no write to this slot of an object.
@@ -243,6 +245,7 @@ impl Rig {
             is_standby: false,
             unlisted: None,
             deferred: HashMap::new(),
+            told: BTreeMap::new(),
             writers: HashMap::new(),
             not_before: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -286,6 +289,7 @@ impl Rig {
     /// Starts a process, which lists everything anew.
     pub(super) fn start(&mut self, restored: Vec<RestoredState>) {
         self.is_down = false;
+        self.told.clear();
         self.world = World::new(self.settings.clone());
         if self.is_standby {
             self.world.stand_by();
@@ -319,8 +323,8 @@ impl Rig {
     /// The same, but other events come in the middle of it.
     pub(super) fn list_in_halves(&mut self, kind: usize, pause_ms: i64) {
         let mut first = self.begin_list(kind);
-        // Its start, too, may come long after it was read.
-        let rest = first.split_off(self.network.random.usize(0..first.len()));
+        // Its start comes before it is asked for.
+        let rest = first.split_off(self.network.random.usize(1..first.len()));
         for event in first {
             self.step(event);
         }
@@ -388,6 +392,10 @@ impl Rig {
         if self.is_traced {
             self.trace(&format!("  {event:?}"));
         }
+        if let Some((workload, version)) = self.tells(&event) {
+            let told = self.told.entry(workload).or_default();
+            *told = version.max(*told);
+        }
         let commands = self.world.apply(event, self.now);
         for command in commands.iter().filter(|_| self.is_traced) {
             eprintln!("    {command:?}");
@@ -397,6 +405,33 @@ impl Rig {
         }
         for command in commands {
             self.carry_out(command);
+        }
+    }
+
+    /// Which version of which workload an event tells of. Some reads are not needed any more and not looked at.
+    fn tells(&self, event: &Event) -> Option<(WorkloadId, u64)> {
+        let told = |gvkr: &Gvkr, workload: &Workload| {
+            let id = (gvkr.clone(), workload.namespace.clone(), workload.name.clone());
+            Some((id, workload.version?))
+        };
+        match event {
+            Event::Workload(gvkr, WatchEvent::Listed(workload) | WatchEvent::Changed(workload)) => told(gvkr, workload),
+            Event::TargetRead(TargetRead { object, target, result: Ok((gvkr, workload)) }) => {
+                let object = self.world.objects.get(object)?;
+                let is_needed = object.spec.target == *target
+                    && !object.is_target_read_old
+                    && self.world.facts.watched_target(object).is_none();
+                if is_needed { told(gvkr, workload) } else { None }
+            }
+            Event::Written(WriteDone { id, object, result: Ok(WriteOk::Scaled(version)) }) => {
+                let writes = &self.world.objects.get(object)?.in_flight_writes;
+                let (_, WriteKind::Scale { target, .. }) = writes.iter().find(|(known, _)| known == id)? else {
+                    return None;
+                };
+                let id = (Gvkr::clone(&target.gvkr), object.namespace.to_string(), target.name.clone());
+                Some((id, (*version)?))
+            }
+            _ => None,
         }
     }
 
@@ -519,6 +554,17 @@ impl Rig {
     }
 
     fn carry_out_write(&mut self, write: Write) {
+        if let WriteKind::Scale { target, .. } = &write.kind
+            && self.network.is_faulty
+            && self.network.random.u8(0..4) == 0
+        {
+            // Its status has just changed, as it may at any time, and the watch has yet to show that.
+            let id = (Gvkr::clone(&target.gvkr), write.object.namespace.to_string(), target.name.clone());
+            if let Some(workload) = self.cluster.workloads.get(&id).cloned() {
+                self.cluster.put_workload(&target.gvkr, workload);
+                self.flush_echoes();
+            }
+        }
         let result = match self.network.refusal() {
             None => self.cluster.write(&write),
             Some((error, is_carried_out)) => {

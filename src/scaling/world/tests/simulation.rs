@@ -87,7 +87,9 @@ fn simulate(seed: u64) {
     }
     // Who is refused a target that nothing watches does not look whether it is still there.
     let rollout = (kind_of_target(ROLLOUT), "default".to_owned(), ROLLOUT.to_owned());
-    rig.cluster.workloads.entry(rollout).or_insert_with(|| workload(ROLLOUT, 1));
+    if !rig.cluster.workloads.contains_key(&rollout) {
+        rig.cluster.put_workload(&kind_of_target(ROLLOUT), workload(ROLLOUT, 1));
+    }
     let mut found = token(&mut random);
     found.deletion_requested = false;
     rig.cluster.put_authentication(found);
@@ -131,6 +133,7 @@ fn check(rig: &mut Rig, commands: &[Command]) {
     check_retry_after(rig, commands);
     watch_cooldown(rig, commands);
     invariants::check_reasons(rig, commands);
+    invariants::check_replicas(rig, commands);
 }
 
 /// While the API server asks for a pause, nothing of that kind is written to the object.
