@@ -161,6 +161,11 @@ impl Error {
         self.status().is_some_and(|s| s.code == code)
     }
 
+    /// No API server has answered: none was reached, or none in time.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Timeout { .. } | Self::Io { .. })
+    }
+
     pub fn is_forbidden(&self) -> bool {
         self.has_code(403)
     }

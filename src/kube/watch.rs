@@ -42,6 +42,11 @@ const WATCH_SECONDS: (u32, u32) = (240, 360);
 /// person to see the effect.
 const DENIED_PAUSE_MAX: Duration = Duration::from_secs(10);
 
+/// Attempts that reach nobody cost the API server nothing, and others have waited for their time limit. client-go waits up to 30 s all
+/// the same, since with thousands of kubelets its lists come all at once. Here it is a dozen of watches of one process, whose
+/// jitter spreads them over seconds, and what changes until they are back is seen late.
+const UNANSWERED_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// Time limits of one watch; tests shorten them.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchSettings {
@@ -375,6 +380,9 @@ impl Machine {
             self.relist();
             return self.pause(self.settings.pause_max.min(DENIED_PAUSE_MAX));
         }
+        if error.is_unanswered() {
+            return self.pause(self.settings.pause_max.min(UNANSWERED_PAUSE_MAX));
+        }
         let pause = self.pause(self.settings.pause_max);
         // A proxy may ask for a day, and all the while nothing would be known of the objects.
         pause.max(error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX))
@@ -384,10 +392,13 @@ impl Machine {
         self.phase = Phase::List { continue_token: None };
     }
 
-    /// Doubles with each fault; half of the pause is random.
+    /// Doubles with each fault up to `max`; half of the pause is random.
     fn pause(&mut self, max: Duration) -> Duration {
         let doubled = self.settings.pause_min.saturating_mul(1 << self.faults.min(16));
-        self.faults = self.faults.saturating_add(1);
+        // A limit that is reached must not let the pause grow behind it: faults of another kind may have a higher one.
+        if doubled < max || self.faults == 0 {
+            self.faults = self.faults.saturating_add(1);
+        }
         let whole = doubled.min(max);
         whole / 2 + whole / 2_000 * self.random.between(0, 1_000)
     }
@@ -614,6 +625,21 @@ mod tests {
         watching(&mut machine, "6");
         machine.line_read("7".into(), false);
         assert!(machine.failed(&status(500)) <= settings.pause_min);
+    }
+
+    /// Regression: after an outage of a minute a watch came back up to half a minute late.
+    #[test]
+    fn a_server_that_nobody_reaches_is_tried_every_few_seconds() {
+        let mut machine = machine();
+        watching(&mut machine, "5");
+        let refused = || Error::Connect { source: "connection refused".into() };
+        let pauses: Vec<_> = (0..40).map(|_| machine.failed(&refused())).collect();
+        assert!(pauses.iter().all(|pause| *pause <= UNANSWERED_PAUSE_MAX), "{pauses:?}");
+        let (least, most) = (pauses[20..].iter().min(), pauses[20..].iter().max());
+        assert!(least < Some(&Duration::from_secs(4)) && most > Some(&Duration::from_secs(4)), "no jitter: {pauses:?}");
+        assert!(least > Some(&Duration::from_secs(2)), "{pauses:?}");
+        // While it starts it says that it cannot answer yet, for a moment.
+        assert!(machine.failed(&status(503)) <= 2 * UNANSWERED_PAUSE_MAX);
     }
 
     #[test]
