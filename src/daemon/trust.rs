@@ -134,7 +134,9 @@ where
                 listed = false;
                 return ControlFlow::Continue(());
             }
-            WatchEvent::ListFailed { .. } => return ControlFlow::Continue(()),
+            WatchEvent::ListFailed { .. } | WatchEvent::Interrupted { .. } | WatchEvent::Resumed { .. } => {
+                return ControlFlow::Continue(());
+            }
             WatchEvent::ListEnd { .. } if listed => return ControlFlow::Continue(()),
             WatchEvent::ListEnd { .. } | WatchEvent::Deleted { .. } => None,
             WatchEvent::Listed(object) | WatchEvent::Changed(object) => {

@@ -157,7 +157,7 @@ type SeenHpa = (Box<ObservedHpa>, Option<Box<ScaledObject>>);
 /// One watch shows HPAs and annotated objects. Of an HPA that is no object, or no longer, the object is gone. The object
 /// comes first, so that what is observed of its HPA is recorded for it.
 fn both(seen: WatchEvent<SeenHpa>) -> (Option<Event>, Event) {
-    use WatchEvent::{Changed, Deleted, ListEnd, ListFailed, ListStart, Listed, Unreadable};
+    use WatchEvent::{Changed, Deleted, Interrupted, ListEnd, ListFailed, ListStart, Listed, Resumed, Unreadable};
     let (object, hpa) = match seen {
         ListStart { scope } => (Some(ListStart { scope: scope.clone() }), ListStart { scope }),
         ListEnd { scope } => (Some(ListEnd { scope: scope.clone() }), ListEnd { scope }),
@@ -172,6 +172,8 @@ fn both(seen: WatchEvent<SeenHpa>) -> (Option<Event>, Event) {
             (Some(object), Deleted { namespace, name, uid })
         }
         Unreadable(object) => (Some(Unreadable(object.clone())), Unreadable(object)),
+        Interrupted { scope, silent_for } => (None, Interrupted { scope, silent_for }),
+        Resumed { scope } => (None, Resumed { scope }),
         ListFailed { error, is_denied, is_absent } => (None, ListFailed { error, is_denied, is_absent }),
     };
     (object.map(|seen| Event::ScaledObject(ApiGroup::Autoscaling, seen)), Event::Hpa(hpa))

@@ -31,6 +31,7 @@ pub(super) fn explain(facts: &Facts<'_>, row: &ReplicaRow) -> Entry {
         Some(from) => vec![Claim::Moved { at: row.at, from, to: row.to, by: by.clone() }],
     };
     claims.extend(start_before(facts, row).map(|started| Claim::SeenAtStart { started, at: row.at }));
+    claims.extend(unseen_since(facts, row).map(|since| Claim::Unseen { since, at: row.at }));
     let head = sentence(&claims, ", ");
     let mut parts = Vec::new();
     match by.actor {
@@ -99,6 +100,14 @@ fn start_before(facts: &Facts<'_>, row: &ReplicaRow) -> Option<i64> {
     let polled = sample.map(|(at, _)| *at).max().filter(|_| !is_observed);
     let decided = facts.decision(row.at - 1).map(|decision| decision.at);
     polled.max(decided).is_none_or(|live| live <= started).then_some(started)
+}
+
+/// Returns since when the change may have happened unseen: not before the previous one, which was seen.
+fn unseen_since(facts: &Facts<'_>, row: &ReplicaRow) -> Option<i64> {
+    let since = row.unseen_since?;
+    let changes = &facts.evidence.changes;
+    let before = changes[..changes.partition_point(|other| other.at < row.at)].last();
+    Some(before.map_or(since, |before| before.at.max(since)))
 }
 
 struct Cause {

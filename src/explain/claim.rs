@@ -26,6 +26,11 @@ pub enum Claim {
         started: i64,
         at: i64,
     },
+    /// The watch was interrupted until it showed the change, which may be as old as `since`.
+    Unseen {
+        since: i64,
+        at: i64,
+    },
     /// A metric's value while there were `replicas`.
     MetricValue {
         at: i64,
@@ -227,6 +232,11 @@ impl fmt::Display for Claim {
             Self::SeenAtStart { started, at } => {
                 write!(f, "seen when hpalite started at {}, it may be older", time_text::short(*started, *at))
             }
+            Self::Unseen { since, at } => write!(
+                f,
+                "seen when the API server answered again, it may have been any time since {}",
+                time_text::short(*since, *at)
+            ),
             Self::MetricValue { at, metric, .. } => f.write_str(&super::facts::metric_text(metric, *at)),
             Self::Absent { metric, at, since, answer } => {
                 // In `no series, which reads as 0 (ignoreNullValues)` the time belongs after the first half.

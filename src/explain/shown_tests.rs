@@ -50,7 +50,16 @@ impl Evidence {
     fn with_replicas(mut self, at: i64, from: Option<u32>, to: u32) -> Self {
         let (actor, source) = ("hpa".to_owned(), "observed".to_owned());
         let manager = Some("kube-controller-manager".to_owned());
-        self.changes.push(ReplicaRow { at: NOW + at, from, to, manager, actor, source, by: String::new() });
+        self.changes.push(ReplicaRow {
+            at: NOW + at,
+            from,
+            to,
+            manager,
+            actor,
+            source,
+            by: String::new(),
+            unseen_since: None,
+        });
         self
     }
 

@@ -64,7 +64,16 @@ impl Evidence {
     fn with_change(mut self, at: i64, from: Option<u32>, to: u32, actor: &str) -> Self {
         let (actor, source) = (actor.to_owned(), "observed".to_owned());
         let manager = (actor == "hpa").then(|| "kube-controller-manager".to_owned());
-        self.changes.push(ReplicaRow { at: NOW + at, from, to, manager, actor, source, by: String::new() });
+        self.changes.push(ReplicaRow {
+            at: NOW + at,
+            from,
+            to,
+            manager,
+            actor,
+            source,
+            by: String::new(),
+            unseen_since: None,
+        });
         self
     }
 
@@ -532,6 +541,22 @@ fn the_sample_of_before_counts_when_the_time_begins() {
     let since = time_text::short(NOW - 69_000, NOW);
     let missing = format!("held by missing samples: s0-prometheus has no sample since {since} at least");
     assert_eq!(report.entries[0].text, missing);
+}
+
+#[test]
+fn a_change_that_an_interrupted_watch_has_missed_may_be_older() {
+    for (previous, since) in [(-600_000, -200_000), (-150_000, -150_000)] {
+        let mut given = evidence(20, json!([prometheus("a", "AverageValue")]), json!({}))
+            .with_change(previous, None, 5, "other")
+            .with_change(-99_000, Some(5), 2, "other");
+        given.changes[1].unseen_since = Some(NOW - 200_000);
+        let since = time_text::short(NOW + since, NOW);
+        let expected = format!(
+            "5→2 by someone else (inferred), seen when the API server answered again, it may have been any time since {since}: "
+        );
+        let report = given.now();
+        assert!(report.entries[0].text.starts_with(&expected), "{report:?}");
+    }
 }
 
 #[test]

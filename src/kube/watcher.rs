@@ -117,6 +117,8 @@ impl Watcher {
                 shared: Arc::clone(&watcher.shared),
                 log_throttle: LogThrottle::default(),
                 absence_logged: false,
+                heard_at: None,
+                is_interrupted: false,
                 sink: sink.clone(),
             };
             let thread = thread::Builder::new()
@@ -179,6 +181,10 @@ struct Task<S> {
     machine: Machine,
     log_throttle: LogThrottle,
     absence_logged: bool,
+    /// When a list or a stream showed something last.
+    heard_at: Option<Instant>,
+    /// Since then the connection was lost, which the owner knows.
+    is_interrupted: bool,
     sink: S,
 }
 
@@ -254,6 +260,7 @@ impl<S> Task<S> {
         }
         if self.machine.page_read(page.metadata, body.bytes.len()) {
             self.give(WatchEvent::ListEnd { scope: self.scope() })?;
+            self.heard_at = Some(Instant::now());
         }
         Ok(())
     }
@@ -277,6 +284,10 @@ impl<S> Task<S> {
         self.shared.streams.fetch_add(1, Ordering::Relaxed);
         self.shared.connected();
         let opened_at = Instant::now();
+        self.heard_at = Some(opened_at);
+        if std::mem::take(&mut self.is_interrupted) {
+            self.give(WatchEvent::Resumed { scope: self.scope() })?;
+        }
         let mut count = 0;
         let mut lines = Lines::default();
         let mut buffer = vec![0; READ_BYTES];
@@ -286,10 +297,13 @@ impl<S> Task<S> {
                     let pause = self.machine.stream_ended(opened_at.elapsed(), count);
                     return Err(Halt::Pause(pause));
                 }
-                Ok(amount) => lines.push(&buffer[..amount]),
+                Ok(amount) => {
+                    self.heard_at = Some(Instant::now());
+                    lines.push(&buffer[..amount]);
+                }
                 Err(Error::Timeout { .. }) => {
                     self.shared.faults.fetch_add(1, Ordering::Relaxed);
-                    self.shared.disconnected();
+                    self.interrupted()?;
                     debug!(watch = self.name.as_str(); "watch was silent for too long");
                     return Err(Halt::Pause(self.machine.stream_silent()));
                 }
@@ -361,13 +375,32 @@ impl<S> Task<S> {
         }
     }
 
+    /// Tells the owner that what was known grows old from now on.
+    fn interrupted<T>(&mut self) -> Result<(), Halt>
+    where
+        S: FnMut(WatchEvent<T>) -> ControlFlow<()>,
+    {
+        self.shared.disconnected();
+        match self.heard_at {
+            Some(heard_at) if !std::mem::replace(&mut self.is_interrupted, true) => {
+                self.give(WatchEvent::Interrupted { scope: self.scope(), silent_for: heard_at.elapsed() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Records a failure and decides what follows.
-    fn fault(&mut self, step: &'static str, error: &Error) -> Halt {
+    fn fault<T>(&mut self, step: &'static str, error: &Error) -> Halt
+    where
+        S: FnMut(WatchEvent<T>) -> ControlFlow<()>,
+    {
         if matches!(error, Error::Shutdown) {
             return Halt::Stop;
         }
         self.shared.faults.fetch_add(1, Ordering::Relaxed);
-        self.shared.disconnected();
+        if let Err(stop) = self.interrupted() {
+            return stop;
+        }
         let pause = self.machine.failed(error);
         if error.is_not_found() && self.settings.optional {
             if !std::mem::replace(&mut self.absence_logged, true) {

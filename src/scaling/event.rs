@@ -38,6 +38,15 @@ pub enum WatchEvent<T> {
     },
     /// It exists but cannot be read, so what was known of it stands.
     Unreadable(UnreadableObject),
+    /// Nothing has come for this long, and the connection is lost. What happens until `Resumed` is seen late.
+    Interrupted {
+        scope: String,
+        silent_for: Duration,
+    },
+    /// After an interruption the watch goes on, with what it has missed.
+    Resumed {
+        scope: String,
+    },
     /// A list failed and is tried again after a pause. Until the next `ListEnd` what is known grows old.
     ListFailed {
         error: String,
@@ -67,6 +76,8 @@ impl<T> WatchEvent<T> {
             Self::ListEnd { scope } => WatchEvent::ListEnd { scope },
             Self::Deleted { namespace, name, uid } => WatchEvent::Deleted { namespace, name, uid },
             Self::Unreadable(object) => WatchEvent::Unreadable(object),
+            Self::Interrupted { scope, silent_for } => WatchEvent::Interrupted { scope, silent_for },
+            Self::Resumed { scope } => WatchEvent::Resumed { scope },
             Self::ListFailed { error, is_denied, is_absent } => WatchEvent::ListFailed { error, is_denied, is_absent },
         }
     }
@@ -565,6 +576,8 @@ pub enum Record {
         by: Option<Attribution>,
         /// For a scale-in: the metrics that had no number at that time and counted as one all the same.
         absent: Vec<(Arc<str>, Absence)>,
+        /// The watch that shows the change was interrupted since then, so that the change may be as old.
+        unseen_since: Option<UnixMillis>,
     },
     /// The author of the change of replicas that was recorded with this time.
     Attributed {

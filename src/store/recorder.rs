@@ -257,10 +257,11 @@ impl Recorder {
                     params![id, decision, at.0, from, to, error.as_deref().map(rows::bounded)],
                 )?;
             }
-            Record::Replicas { at, object, from, to, by, .. } => {
+            Record::Replicas { at, object, from, to, by, unseen_since, .. } => {
                 let id = self.grown(prepared, *at, object)?;
                 let by = by.clone().unwrap_or(Attribution::inferred(Actor::Other));
-                let row = params![id, at.0, from, to, by.manager, by.actor.id(), by.source()];
+                let since = unseen_since.map(|since| since.0);
+                let row = params![id, at.0, from, to, by.manager, by.actor.id(), by.source(), since];
                 prepared.execute(Sql::InsertReplicaChange, row)?;
             }
             Record::Attributed { at, object, to, by, .. } => {

@@ -11,6 +11,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0004_bounds.sql"),
     include_str!("../../sql/migrations/0005_standby.sql"),
     include_str!("../../sql/migrations/0006_interruption.sql"),
+    include_str!("../../sql/migrations/0007_unseen.sql"),
 ];
 
 /// Dropped and recreated if they changed, at each start.
@@ -169,8 +170,8 @@ statements! {
         AND from_replicas = ?4 AND to_replicas = ?5 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
     InsertAction Hot "INSERT INTO action (object_id, decision_id, at_unix_ms, from_replicas, to_replicas, error) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    InsertReplicaChange Hot "INSERT INTO replica_change (object_id, at_unix_ms, from_replicas, to_replicas, manager, actor, source) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    InsertReplicaChange Hot "INSERT INTO replica_change (object_id, at_unix_ms, from_replicas, to_replicas, manager, actor, source, \
+        unseen_since_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     AttributeReplicaChange Hot "UPDATE replica_change SET actor = ?4 WHERE object_id = ?1 AND at_unix_ms = ?2 \
         AND to_replicas = ?3 AND source = 'inferred'";
     ReadyReplicaChange Hot "UPDATE replica_change SET ready_at_unix_ms = ?4 WHERE object_id = ?1 AND at_unix_ms = ?2 \
@@ -388,9 +389,9 @@ statements! {
         CROSS JOIN sample_hour y ON y.hour_unix_ms = x.hour_unix_ms AND y.series_id = ?1 WHERE x.hour_unix_ms BETWEEN ?2 AND ?3";
     OldestRollUps Cold "SELECT (SELECT min(from_unix_ms) FROM minute_block), (SELECT min(hour_unix_ms) FROM rolled_hour)";
     HeadBetween Cold "SELECT series_id, at_unix_ms, value FROM sample_head WHERE at_unix_ms BETWEEN ?1 AND ?2";
-    ReplicasBefore Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager FROM replica_change \
+    ReplicasBefore Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager, unseen_since_unix_ms FROM replica_change \
         WHERE object_id = ?1 AND at_unix_ms < ?2 ORDER BY at_unix_ms DESC, id DESC LIMIT 1";
-    ReplicasBetween Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager FROM replica_change \
+    ReplicasBetween Hot "SELECT at_unix_ms, from_replicas, to_replicas, actor, source, manager, unseen_since_unix_ms FROM replica_change \
         WHERE object_id = ?1 AND at_unix_ms BETWEEN ?2 AND ?3 ORDER BY at_unix_ms, id";
     // How long the pods of each scale-out took.
     StartsBetween Hot "SELECT from_replicas, ready_at_unix_ms - at_unix_ms FROM replica_change \

@@ -315,7 +315,15 @@ fn happens(records: &mut Vec<Record>, key: &ObjectKey, at: UnixMillis, random: &
         records.push(Record::Action { at, object: key.clone(), from, to, error: None });
     }
     let by = Some(Attribution::observed("kube-controller-manager"));
-    records.push(Record::Replicas { at, object: key.clone(), from: Some(from), to, by, absent: Vec::new() });
+    records.push(Record::Replicas {
+        at,
+        object: key.clone(),
+        from: Some(from),
+        to,
+        by,
+        absent: Vec::new(),
+        unseen_since: None,
+    });
     let condition = |kind: &str, reason: &str, message: &str| {
         (kind.to_owned(), "True".to_owned(), reason.to_owned(), message.replace("NAME", &key.name))
     };

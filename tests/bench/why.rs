@@ -175,7 +175,7 @@ fn step(key: &ObjectKey, at: UnixMillis, value: f64, from: u32, to: u32) -> [Rec
         metrics_json: "[]".to_owned(),
     };
     let by = Some(Attribution::observed("kube-controller-manager"));
-    [decision, hpa, Record::Replicas { at, object, from: Some(from), to, by, absent: Vec::new() }]
+    [decision, hpa, Record::Replicas { at, object, from: Some(from), to, by, absent: Vec::new(), unseen_since: None }]
 }
 
 fn definition(key: &ObjectKey, at: i64) -> Record {

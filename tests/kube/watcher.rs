@@ -89,6 +89,8 @@ fn show(event: &WatchEvent<Thing>) -> String {
         WatchEvent::ListStart { scope: all } => format!("start {}", scope(all)),
         WatchEvent::Listed(t) => format!("listed {}", thing(t)),
         WatchEvent::ListEnd { scope: all } => format!("end {}", scope(all)),
+        WatchEvent::Interrupted { scope: all, .. } => format!("interrupted {}", scope(all)),
+        WatchEvent::Resumed { scope: all } => format!("resumed {}", scope(all)),
         WatchEvent::Changed(t) => format!("changed {}", thing(t)),
         WatchEvent::Deleted { namespace, name, uid } => format!("deleted {namespace}/{name} {uid}"),
         WatchEvent::ListFailed { is_denied, .. } => if *is_denied { "denied" } else { "failed" }.to_owned(),
@@ -205,7 +207,7 @@ fn a_cut_in_the_middle_of_a_line_loses_nothing() {
     fake.script(WATCH, Reply::Stream(vec![Piece::Send(whole), Piece::Send(half), Piece::Cut]));
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("b", 7, "2"))]));
     let bench = Bench::start(fake, &[]);
-    bench.expect(&["start *", "end *", "changed n/a=1", "changed n/b=2"]);
+    bench.expect(&["start *", "end *", "changed n/a=1", "interrupted *", "resumed *", "changed n/b=2"]);
     assert_eq!(versions(&bench.fake), ["5", "6"]);
 }
 
@@ -232,7 +234,7 @@ fn expired_versions_list_again_and_deletions_in_the_gap_show() {
         fake.script(WATCH, reply);
         let bench = Bench::start(fake, &[]);
         bench.expect(&["start *", "listed n/a=1", "listed n/b=2", "end *"]);
-        bench.expect(&["start *", "listed n/b=2", "end *"]);
+        bench.expect(&["interrupted *", "start *", "listed n/b=2", "end *", "resumed *"]);
         bench.fake.wait("a second watch", |r| r.iter().filter(|r| r.is_watch()).count() == 2);
         assert_eq!(versions(&bench.fake), ["5", "9"]);
     }
@@ -273,7 +275,7 @@ fn faults_are_retried_where_they_happened() {
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("a", 6, "1"))]));
     let bench = Bench::start(fake, &[]);
     bench.expect(&["start *", "failed", "start *", "failed", "start *", "failed"]);
-    bench.expect(&["start *", "end *", "changed n/a=1"]);
+    bench.expect(&["start *", "end *", "interrupted *", "resumed *", "interrupted *", "resumed *", "changed n/a=1"]);
     assert_eq!(versions(&bench.fake), ["5"; 5]);
     assert_eq!(bench.watcher().stats().faults, 7);
 }
@@ -300,7 +302,7 @@ fn silence_is_noticed() {
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("a", 6, "1"))]));
     fake.script(WATCH, Reply::lines(&[line("ADDED", &object("b", 7, "2"))]));
     let bench = Bench::with_read_timeout(fake, &[], Duration::from_millis(200));
-    bench.expect(&["start *", "end *", "changed n/a=1", "changed n/b=2"]);
+    bench.expect(&["start *", "end *", "changed n/a=1", "interrupted *", "resumed *", "changed n/b=2"]);
     assert_eq!(&versions(&bench.fake)[..2], ["5", "6"]);
 }
 

@@ -51,6 +51,7 @@ fn life(at: i64, key: &ObjectKey, spec: &str) -> Vec<Record> {
         to: 1,
         by: None,
         absent: Vec::new(),
+        unseen_since: None,
     });
     records.push(Record::LastActive { at: UnixMillis(at + 4), object: key.clone() });
     records.push(Record::Removed { at: UnixMillis(at + 60_000), object: key.clone() });

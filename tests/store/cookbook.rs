@@ -59,6 +59,7 @@ fn populate(place: &Place) -> i64 {
                 to,
                 by: Some(Attribution::observed(manager)),
                 absent: vec![],
+                unseen_since: None,
             },
         ]);
         if to > from {

@@ -59,6 +59,7 @@ fn views_show_what_was_written() {
             to: 1,
             by: inferred(Actor::Hpalite),
             absent: vec![],
+            unseen_since: None,
         },
         Record::Hpa {
             at: at(40),
@@ -68,7 +69,15 @@ fn views_show_what_was_written() {
             conditions: vec![("AbleToScale".into(), "True".into(), "Ready".into(), "ok".into())],
             metrics_json: "[]".into(),
         },
-        Record::Replicas { at: at(50), object: web.clone(), from: Some(1), to: 4, by: None, absent: vec![] },
+        Record::Replicas {
+            at: at(50),
+            object: web.clone(),
+            from: Some(1),
+            to: 4,
+            by: None,
+            absent: vec![],
+            unseen_since: None,
+        },
         Record::Ready { at: at(12_350), object: web.clone(), changed_at: at(50), to: 4 },
         Record::Ready { at: at(12_350), object: web.clone(), changed_at: at(50), to: 3 },
         Record::Replicas {
@@ -78,6 +87,7 @@ fn views_show_what_was_written() {
             to: 9,
             by: observed("kubectl"),
             absent: vec![],
+            unseen_since: None,
         },
         Record::Replicas {
             at: at(70),
@@ -86,6 +96,7 @@ fn views_show_what_was_written() {
             to: 4,
             by: observed("kube-controller-manager"),
             absent: vec![],
+            unseen_since: None,
         },
         Record::Attributed { at: at(50), object: web.clone(), from: 1, to: 4, by: Attribution::inferred(Actor::Hpa) },
         Record::Condition {
@@ -412,7 +423,7 @@ fn why_reports_all_objects_of_a_name_that_lived_in_that_time() {
     let at = |ms: i64| UnixMillis(START + ms);
     let change = |ms, from, to| {
         let by = observed("kube-controller-manager");
-        Record::Replicas { at: at(ms), object: web(), from: Some(from), to, by, absent: vec![] }
+        Record::Replicas { at: at(ms), object: web(), from: Some(from), to, by, absent: vec![], unseen_since: None }
     };
     store.send(vec![
         definition(START, &web(), "first", 1, vec![trigger(0, 1.0)]),

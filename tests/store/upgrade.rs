@@ -52,10 +52,7 @@ fn a_file_of_an_older_version_says_what_it_said() {
     let store = place.start();
     let restored = store.restore().unwrap();
     assert_eq!(restored.len(), 1);
-    assert_eq!(
-        (&*restored[0].key.name, restored[0].replicas, restored[0].put_to_zero.is_some()),
-        ("so", Some((1, 0)), true)
-    );
+    assert_eq!((&*restored[0].key.name, restored[0].replicas), ("so", Some((1, 0))));
     assert!(restored[0].last_active_at.is_some());
     stop(store);
 

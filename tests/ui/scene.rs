@@ -170,6 +170,7 @@ impl Scene {
             to,
             by,
             absent: Vec::new(),
+            unseen_since: None,
         });
     }
 

@@ -218,6 +218,7 @@ impl Counter {
         match event {
             WatchEvent::ListStart { .. } => return namespace.index.begin_list(),
             WatchEvent::Listed(pod) => return namespace.index.listed(pod),
+            WatchEvent::Interrupted { .. } | WatchEvent::Resumed { .. } => return,
             WatchEvent::ListEnd { .. } => {
                 namespace.index.end_list();
                 namespace.error = None;

@@ -277,6 +277,7 @@ fn everything() {
             "other" => "kubectl".into(),
             actor => actor.into(),
         },
+        unseen_since: None,
     };
     let step = |minute, last| ReplicaStep { at: at(minute), min: last, max: last, last: Some(last) };
     let history = History {

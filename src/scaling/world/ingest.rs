@@ -89,7 +89,7 @@ impl World {
                     self.mark_all();
                 }
             }
-            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::ListFailed { .. } | WatchEvent::Interrupted { .. } | WatchEvent::Resumed { .. } => {}
             WatchEvent::Deleted { namespace, name, .. } => {
                 self.object_gone(&ObjectKey::new(group, &namespace, &name), now)
             }
@@ -290,7 +290,7 @@ impl World {
                 self.hpa_seen(*hpa, false, now);
             }
             WatchEvent::Unreadable(object) => self.facts.lists.hpas.unreadable(&object),
-            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::ListFailed { .. } | WatchEvent::Interrupted { .. } | WatchEvent::Resumed { .. } => {}
             WatchEvent::Deleted { namespace, name, uid } => self.hpa_gone(&HpaId { namespace, name }, &uid),
             WatchEvent::ListEnd { scope } => {
                 let known = self.facts.hpas.keys().map(|id| (id.namespace.as_str(), id.name.as_str()));
@@ -327,7 +327,7 @@ impl World {
         let replicas = self.replicas_shown(&hpa);
         self.facts.hpas.insert(id, Box::new(hpa));
         if let Some((key, workload)) = replicas {
-            self.with(&key, |object, work| object.note_replicas_of(&workload, work));
+            self.with(&key, |object, work| object.note_replicas_of(&workload, None, work));
         }
     }
 
@@ -404,7 +404,7 @@ impl World {
                 self.authentication_seen(*seen, now);
             }
             WatchEvent::Unreadable(object) => list.unreadable(&object),
-            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::ListFailed { .. } | WatchEvent::Interrupted { .. } | WatchEvent::Resumed { .. } => {}
             WatchEvent::Deleted { namespace, name, .. } => self.authentication_gone(&key(namespace, name)),
             WatchEvent::ListEnd { scope } => {
                 let known = self.facts.authentications.keys().filter(|key| key.group == group && key.kind == kind);
@@ -434,7 +434,7 @@ impl World {
                 list.give_up();
                 self.mark_all();
             }
-            WatchEvent::ListFailed { .. } => {}
+            WatchEvent::ListFailed { .. } | WatchEvent::Interrupted { .. } | WatchEvent::Resumed { .. } => {}
             WatchEvent::Deleted { name, .. } => self.namespace_seen(&name, Pause::default()),
             WatchEvent::ListEnd { scope } => {
                 for (_, name) in list.end(&scope, self.facts.pauses.keys().map(|name| ("", name.as_str()))) {

@@ -1,10 +1,11 @@
 //! Which lists are complete, and which objects disappeared while a watch was interrupted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::watched_workloads;
 use crate::scaling::event::UnreadableObject;
-use crate::scaling::model::{ApiGroup, AuthenticationKind, Gvkr};
+use crate::scaling::model::{ApiGroup, AuthenticationKind, Gvkr, UnixMillis};
 
 /// Bookkeeping for one watched kind: `(namespace, name)` per scope.
 #[derive(Debug)]
@@ -12,7 +13,19 @@ pub(super) struct ListTracker {
     /// Scopes that have not been listed completely yet; the empty string is the whole cluster.
     missing: BTreeSet<String>,
     listing: BTreeMap<String, Listing>,
+    /// The last interruption of each scope's watch.
+    gaps: BTreeMap<String, Gap>,
 }
+
+#[derive(Debug)]
+struct Gap {
+    since: UnixMillis,
+    /// Until then the watch shows what it has missed; `None` as long as it is interrupted.
+    until: Option<UnixMillis>,
+}
+
+/// A watch shows what it has missed within this time.
+const CATCHES_UP: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 struct Listing {
@@ -25,7 +38,7 @@ impl ListTracker {
     pub(super) fn new(namespaces: &[String]) -> Self {
         let missing =
             if namespaces.is_empty() { BTreeSet::from([String::new()]) } else { namespaces.iter().cloned().collect() };
-        Self { missing, listing: BTreeMap::new() }
+        Self { missing, listing: BTreeMap::new(), gaps: BTreeMap::new() }
     }
 
     /// For cluster-scoped kinds, which have one scope whatever namespaces are watched.
@@ -39,6 +52,24 @@ impl ListTracker {
 
     pub(super) fn start(&mut self, scope: String) {
         self.listing.insert(scope, Listing::default());
+    }
+
+    /// Notes that the watch of a scope was interrupted.
+    pub(super) fn interrupted(&mut self, scope: String, since: UnixMillis) {
+        let last = self.gaps.get(&scope).filter(|last| last.until.is_none_or(|until| until >= since));
+        let since = last.map_or(since, |last| last.since.min(since));
+        self.gaps.insert(scope, Gap { since, until: None });
+    }
+
+    pub(super) fn resumed(&mut self, scope: &str, now: UnixMillis) {
+        if let Some(gap) = self.gaps.get_mut(scope) {
+            gap.until = Some(now.plus(CATCHES_UP));
+        }
+    }
+
+    fn unseen_since(&self, namespace: &str, now: UnixMillis) -> Option<UnixMillis> {
+        let gap = self.gaps.get("").or_else(|| self.gaps.get(namespace))?;
+        gap.until.is_none_or(|until| now <= until).then_some(gap.since)
     }
 
     /// Goes on without a list that cannot be had.
@@ -98,6 +129,18 @@ pub(super) struct Lists {
 }
 
 impl Lists {
+    /// Since when the watch of these workloads may have missed what it shows now; `None` if it shows things as they happen.
+    pub(super) fn unseen_since(&self, gvkr: &Gvkr, namespace: &str, now: UnixMillis) -> Option<UnixMillis> {
+        self.workloads.get(gvkr)?.unseen_since(namespace, now)
+    }
+
+    /// Moves all times along with a step of the wall clock.
+    pub(super) fn shift(&mut self, shift: impl Fn(UnixMillis) -> UnixMillis) {
+        for gap in self.workloads.values_mut().flat_map(|list| list.gaps.values_mut()) {
+            (gap.since, gap.until) = (shift(gap.since), gap.until.map(&shift));
+        }
+    }
+
     pub(super) fn new(namespaces: &[String]) -> Self {
         let new = || ListTracker::new(namespaces);
         let kind = AuthenticationKind::TriggerAuthentication;

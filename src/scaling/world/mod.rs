@@ -226,6 +226,7 @@ impl World {
         let kind = if milliseconds > 0 { Interruption::ClockForward } else { Interruption::ClockBack };
         self.outbox.record(Record::Interrupted { kind, from: before.min(now), until: before.max(now) });
         self.schedule.shift(milliseconds);
+        self.facts.lists.shift(shift);
         self.outbox.silences.shift(milliseconds);
         self.now = shift(self.now);
         self.woke_at = self.woke_at.map(shift);

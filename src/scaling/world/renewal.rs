@@ -58,7 +58,7 @@ impl Object {
         if let Target::Found { workload, .. } = &self.target {
             let replicas = recorded.unwrap_or(workload.replicas);
             let workload = Workload { replicas, ..Workload::clone(workload) };
-            self.note_replicas_of(&workload, work);
+            self.note_replicas_of(&workload, None, work);
         }
         if let Some(at) = self.last_active_at {
             self.recorded_active_at = Some(at);

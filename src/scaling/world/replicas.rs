@@ -11,7 +11,7 @@ use super::{World, watched_kind};
 use crate::scaling::attribution::{Actor, Attribution};
 use crate::scaling::event::{Absence, Record};
 use crate::scaling::hpa::ObservedHpa;
-use crate::scaling::model::{ObjectKey, Workload};
+use crate::scaling::model::{ObjectKey, UnixMillis, Workload};
 use crate::scaling::object::{Object, Unattributed};
 use crate::scaling::target::TargetId;
 
@@ -28,10 +28,11 @@ const STARTING_MAX: usize = 8;
 const STARTING_FOR: Duration = Duration::from_hours(1);
 
 impl World {
-    /// Records a change of the target's replicas, whoever made it, for every object that scales the target.
-    pub(super) fn note_replicas(&mut self, target: &TargetId, workload: &Workload) {
+    /// Records a change of the target's replicas, whoever made it, for every object that scales the target. It may be as old as
+    /// `unseen_since`, if that is given.
+    pub(super) fn note_replicas(&mut self, target: &TargetId, workload: &Workload, unseen_since: Option<UnixMillis>) {
         for key in self.objects.first_of_target(target, &self.facts) {
-            self.with(&key, |object, work| object.note_replicas_of(workload, work));
+            self.with(&key, |object, work| object.note_replicas_of(workload, unseen_since, work));
         }
     }
 
@@ -68,14 +69,19 @@ impl Object {
     /// What a watched target has, for an object that did not know it: also one that never changes is seen once, and
     /// what changed before the object was listed is seen, too.
     pub(super) fn observe_target(&mut self, work: &mut Work<'_>) {
-        let workload = work.facts.watched_target(self).map(|(_, workload)| workload);
-        let news = workload.filter(|workload| self.recorded.replicas != Some(workload.replicas));
-        if let Some(workload) = news.cloned() {
-            self.note_replicas_of(&workload, work);
+        let news = work.facts.watched_target(self);
+        if let Some((gvkr, workload)) = news.filter(|news| self.recorded.replicas != Some(news.1.replicas)).cloned() {
+            let unseen_since = work.facts.lists.unseen_since(&gvkr, &workload.namespace, work.now);
+            self.note_replicas_of(&workload, unseen_since, work);
         }
     }
 
-    pub(super) fn note_replicas_of(&mut self, workload: &Workload, work: &mut Work<'_>) {
+    pub(super) fn note_replicas_of(
+        &mut self,
+        workload: &Workload,
+        unseen_since: Option<UnixMillis>,
+        work: &mut Work<'_>,
+    ) {
         let to = workload.replicas;
         let from = self.recorded.replicas.replace(to);
         if from == Some(to) {
@@ -114,7 +120,8 @@ impl Object {
         let absent = if from.is_some_and(|from| to < from) { self.absences() } else { Vec::new() };
         // The author is neither hpalite nor the HPA, which follows our metrics.
         let is_another_s = by.as_ref().is_some_and(|by| by.actor == Actor::Other);
-        work.outbox.record(Record::Replicas { at: work.now, object: self.spec.key.clone(), from, to, by, absent });
+        let (object, unseen_since) = (self.spec.key.clone(), from.and(unseen_since));
+        work.outbox.record(Record::Replicas { at: work.now, object, from, to, by, absent, unseen_since });
         if !is_another_s {
             self.report_silence(from.unwrap_or(to), to, work);
         }

@@ -31,6 +31,8 @@ impl World {
             }
             WatchEvent::Unreadable(object) => list.unreadable(&object),
             WatchEvent::ListFailed { .. } => {}
+            WatchEvent::Interrupted { scope, silent_for } => list.interrupted(scope, self.now.minus(silent_for)),
+            WatchEvent::Resumed { scope } => list.resumed(&scope, self.now),
             WatchEvent::Deleted { namespace, name, .. } => self.workload_gone(gvkr, &namespace, &name),
             WatchEvent::ListEnd { scope } => {
                 let known = self.facts.workloads.values().filter(|found| *found.0 == *gvkr);
@@ -57,13 +59,14 @@ impl World {
         let workload = Arc::new(workload);
         let gvkr =
             WATCHED.iter().find(|watched| ***watched == *gvkr).map_or_else(|| Arc::new(gvkr.clone()), Arc::clone);
-        let found = (gvkr, Arc::clone(&workload));
+        let found = (Arc::clone(&gvkr), Arc::clone(&workload));
         let before = self.facts.workloads.insert(target.clone(), found).map(|(_, workload)| workload);
         let same = before.as_ref().is_some_and(|old| {
             old.replicas == workload.replicas && old.uid == workload.uid && old.selector == workload.selector
         });
         if !same {
-            self.note_replicas(&target, &workload);
+            let unseen_since = self.facts.lists.unseen_since(&gvkr, &workload.namespace, self.now);
+            self.note_replicas(&target, &workload, unseen_since);
             self.mark_target(&target);
         }
         if before.is_some_and(|old| old.ready < workload.ready) {
@@ -124,7 +127,7 @@ impl World {
         {
             let manager = Some("hpalite".to_owned());
             let workload = Workload { replicas_manager: manager, ..Workload::clone(workload) };
-            self.note_replicas(&id, &workload);
+            self.note_replicas(&id, &workload, None);
         }
     }
 
@@ -165,9 +168,9 @@ impl World {
             list.listed(target.namespace(), &workload.name);
         }
         if let Some((target, workload)) = found {
-            self.note_replicas(&target, &workload);
+            self.note_replicas(&target, &workload, None);
             // Of a crowd only the owner is noted there, and the one that has read may be another.
-            self.with(&key, |object, work| object.note_replicas_of(&workload, work));
+            self.with(&key, |object, work| object.note_replicas_of(&workload, None, work));
         }
         self.outbox.dirty.insert(key.clone());
         self.with(&key, |object, work| {

@@ -84,6 +84,9 @@ pub struct ReplicaRow {
     pub manager: Option<String>,
     /// Who changed the replicas, in words.
     pub by: String,
+    /// The change may be as old as this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen_since: Option<i64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -203,7 +206,8 @@ pub(super) fn condition_row(row: &Row<'_>) -> Found<ConditionRow> {
 pub(super) fn replica_row(row: &Row<'_>) -> Found<ReplicaRow> {
     let (actor, manager): (String, Option<String>) = (row.get(3)?, row.get(5)?);
     let by = Attribution::from_row(&actor, manager.as_deref()).to_string();
-    Ok(ReplicaRow { at: row.get(0)?, from: row.get(1)?, to: row.get(2)?, actor, source: row.get(4)?, manager, by })
+    let (at, from, to, source, unseen_since) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(4)?, row.get(6)?);
+    Ok(ReplicaRow { at, from, to, actor, source, manager, by, unseen_since })
 }
 
 pub(super) fn definition_row(row: &Row<'_>) -> Found<DefinitionRow> {

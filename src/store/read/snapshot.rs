@@ -282,14 +282,20 @@ impl<'c> Snapshot<'c> {
         self.connection.prepare(Sql::OldestRollUps.text())?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
+    /// A file of an earlier version does not have since when a change had not been seen.
+    fn replica_changes(&self, sql: Sql) -> Result<rusqlite::Statement<'_>, rusqlite::Error> {
+        let earlier = || sql.text().replace(", unseen_since_unix_ms", ", NULL");
+        self.connection.prepare(sql.text()).or_else(|_| self.connection.prepare(&earlier()))
+    }
+
     /// Returns the last change of replicas before a time.
     pub fn replicas_before(&self, object: i64, at: i64) -> Found<Option<ReplicaRow>> {
-        self.connection.prepare(Sql::ReplicasBefore.text())?.query_row([object, at], replica_row).optional()
+        self.replica_changes(Sql::ReplicasBefore)?.query_row([object, at], replica_row).optional()
     }
 
     /// Reports every change of replicas in the range, oldest first.
     pub fn replicas(&self, object: i64, range: Range, mut report: impl FnMut(ReplicaRow)) -> Found<()> {
-        let mut statement = self.connection.prepare(Sql::ReplicasBetween.text())?;
+        let mut statement = self.replica_changes(Sql::ReplicasBetween)?;
         let mut found = statement.query([object, range.from, range.to])?;
         while let Some(row) = found.next()?
             && self.take_row(row)

@@ -355,6 +355,10 @@ impl Moment<'_> {
                     "it was polled before",
                 )
             }
+            Claim::Unseen { since, at } => {
+                let row = "replica_change WHERE at_unix_ms = ?2 AND unseen_since_unix_ms <= ?1";
+                ok(story.has(row, params![since, at]), "it was seen")
+            }
             Claim::MetricValue { at, replicas, metric } => {
                 ok(*replicas == story.replicas(at - 1) || *replicas == story.replicas(*at), "other replicas ran")?;
                 self.check_metric(metric, *at, *replicas)

@@ -1,5 +1,7 @@
 //! Watches that are behind: nothing follows from what they do not show until the API server has confirmed it.
 
+use std::time::Duration;
+
 use super::*;
 use crate::scaling::cluster::deleted;
 use crate::scaling::event::{Event, Record, UnreadableObject, WatchEvent, WriteDone, WriteKind, WriteOk};
@@ -321,4 +323,37 @@ fn a_watch_that_is_behind_undoes_no_read() {
     shows(&mut rig, at("1", 2));
     shows(&mut rig, at("2", 3));
     assert_eq!(recorded(&rig), [(None, 3)]);
+}
+
+/// What an interrupted watch shows when it goes on may be as old as the interruption; what it shows later is news.
+#[test]
+fn a_change_that_an_interrupted_watch_has_missed_may_be_older() {
+    for is_listed in [false, true] {
+        let mut rig = shop(2, 5.0, |_| {});
+        rig.seconds(60);
+        let lost_at = rig.now;
+        rig.records.clear();
+        let scope = String::new;
+        let silent_for = Duration::from_secs(7);
+        rig.step(Event::Workload(deployment(), WatchEvent::Interrupted { scope: scope(), silent_for }));
+        rig.seconds(30);
+        let version = rig.cluster.workloads.values().next().unwrap().version.unwrap();
+        let missed = at(&(version + 1).to_string(), 4);
+        let seen = |seen| Event::Workload(deployment(), seen);
+        if is_listed {
+            rig.step_list(|seen| Event::Workload(deployment(), seen), [WatchEvent::Listed(missed)]);
+            rig.step(seen(WatchEvent::Resumed { scope: scope() }));
+        } else {
+            rig.step(seen(WatchEvent::Resumed { scope: scope() }));
+            rig.step(seen(WatchEvent::Changed(missed)));
+        }
+        rig.stand_still(10_000);
+        shows(&mut rig, at(&(version + 2).to_string(), 5));
+        let of = |record: &Record| match record {
+            Record::Replicas { to, unseen_since, .. } => Some((*to, *unseen_since)),
+            _ => None,
+        };
+        let records: Vec<_> = rig.records.iter().filter_map(of).collect();
+        assert_eq!(records, [(4, Some(lost_at.minus(silent_for))), (5, None)]);
+    }
 }
