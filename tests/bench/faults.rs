@@ -126,6 +126,10 @@ const KILLED: Explanations = &[
     Explanation::Of("steady", "hpalite started, after it was killed or crashed"),
     Explanation::Of("asleep", "hpalite started, after it was killed or crashed"),
 ];
+const UNANSWERED: Explanations = &[
+    Explanation::Of("steady", "no request to the API server was answered from"),
+    Explanation::Of("asleep", "no request to the API server was answered from"),
+];
 const STOOD_BY: Explanations = &[
     Explanation::Of("steady", "hpalite leads, after it stood by"),
     Explanation::Of("asleep", "hpalite leads, after it stood by"),
@@ -134,7 +138,7 @@ const STOOD_BY: Explanations = &[
 /// In the order in which they are tried; the last ones replace the daemon.
 ///
 /// A reading counts for 30 s, and a process that is 10 s late stood still: what is about either lasts longer than that.
-/// The history has nothing of the API server, the HPA controller and the clocks while hpalite has nothing to write.
+/// The history has nothing of the HPA controller, nor of an API server that answers something.
 const FAULTS: &[Fault] = &[
     fault("metric server refuses connections", server::refusing)
         .lasting(45)
@@ -158,23 +162,29 @@ const FAULTS: &[Fault] = &[
         .explained_by(error!("it closed the connection without a complete answer (connect)")),
     fault("metric server answers NaN", server::nan).explained_by(error!("(1 poll): nan")),
     fault("address behind the metric server's name changes", server::moved).explained_by(MOVED),
-    fault("API server refuses connections", control_plane::refusing),
-    fault("API server cannot be connected to", control_plane::unreachable),
+    fault("API server refuses connections", control_plane::refusing).lasting(20).explained_by(UNANSWERED),
+    fault("API server cannot be connected to", control_plane::unreachable).lasting(20).explained_by(UNANSWERED),
     fault("API server: connections die silently", control_plane::silent),
     fault("API server: connections are reset", control_plane::cutting),
     fault("API server takes 500 ms for each piece", control_plane::slow),
-    fault("API server killed, back after a compaction of etcd", control_plane::killed).lasting(60).lasting_long(600),
-    fault("API server stopped", control_plane::stopped),
+    fault("API server killed, back after a compaction of etcd", control_plane::killed)
+        .lasting(60)
+        .lasting_long(600)
+        .explained_by(UNANSWERED),
+    fault("API server stopped", control_plane::stopped).lasting(20).explained_by(UNANSWERED),
     fault("etcd stopped", control_plane::etcd_stopped),
     fault("etcd slow", control_plane::etcd_slow),
     fault("HPA controller stopped", control_plane::controller_stopped),
     fault("token revoked and replaced", control_plane::token),
     fault("CA of the API server replaced", control_plane::authority),
-    fault("process stopped", machine::stopped)
-        .lasting(60)
-        .explained_by(&[Explanation::Meanwhile("steady", ", though polled every 1 s")]),
-    fault("clock one hour ahead", machine::clock_ahead),
-    fault("clock one hour back", machine::clock_back),
+    fault("process stopped", machine::stopped).lasting(60).explained_by(&[
+        Explanation::Meanwhile("steady", ", though polled every 1 s"),
+        Explanation::Of("steady", "hpalite stood still from"),
+    ]),
+    fault("clock one hour ahead", machine::clock_ahead)
+        .explained_by(&[Explanation::Of("steady", "the wall clock was stepped forward from")]),
+    fault("clock one hour back", machine::clock_back)
+        .explained_by(&[Explanation::Of("steady", "the wall clock was stepped back from")]),
     fault("database deleted", database::deleted).explained_by(DISPLACED),
     fault("database renamed", database::renamed).explained_by(DISPLACED),
     fault("database emptied", database::emptied).explained_by(CORRUPT),

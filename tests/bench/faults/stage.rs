@@ -501,12 +501,12 @@ impl Stage {
                 if !missing.is_empty() || std::env::var_os("HPALITE_FAULTS_WHY").is_some() {
                     asked.iter().for_each(|((name, when), text)| println!("--- why {name} {when}\n{text}"));
                 }
-                break if missing.is_empty() { Ok(()) } else { Err(format!("why does not explanation {missing:?}")) };
+                break if missing.is_empty() { Ok(()) } else { Err(format!("why does not say {missing:?}")) };
             }
             std::thread::park_timeout(Duration::from_millis(100));
         };
         if began.elapsed() > Duration::from_secs(5) {
-            println!("why needed {:.1} s after the recovery to explanation all of it", began.elapsed().as_secs_f64());
+            println!("why needed {:.1} s after the recovery to say all of it", began.elapsed().as_secs_f64());
         }
         for invented in self.invented() {
             self.blame(invented);
