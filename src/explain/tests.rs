@@ -650,9 +650,9 @@ fn interruptions_are_told_where_they_matter() {
         row("clock-back", -200_000, -110_000, 1),
         row("api-server", -100_000, -50_000, 3),
     ];
-    let told = |report: &Explanation| -> Vec<String> {
-        let told = report.entries.iter().filter(|entry| entry.kind == "interruption");
-        told.map(|entry| entry.text.clone()).collect()
+    let interruptions = |report: &Explanation| -> Vec<String> {
+        let entries = report.entries.iter().filter(|entry| entry.kind == "interruption");
+        entries.map(|entry| entry.text.clone()).collect()
     };
     let at = |ms: i64| time_text::short(NOW + ms, NOW);
     let standstill = format!(
@@ -663,7 +663,7 @@ fn interruptions_are_told_where_they_matter() {
     let silence =
         format!("no request to the API server was answered from {} to {}, 3 times", at(-100_000), at(-50_000));
     // Of a moment: what the change and the moment came shortly after.
-    assert_eq!(told(&given.now()), [standstill.clone(), silence.clone()]);
+    assert_eq!(interruptions(&given.now()), [standstill.clone(), silence.clone()]);
     let since = explain("shop", "web", &given, Some(NOW - 3_600_000), NOW);
     let wait = format!(
         "hpalite only watched from {} to {}: it could not acquire its Lease, which nobody else was seen to have",
@@ -672,7 +672,7 @@ fn interruptions_are_told_where_they_matter() {
     );
     let (from, until) = (at(-110_000), at(-200_000));
     let step = format!("the wall clock was stepped back from {from} to {until}: times in between came twice");
-    assert_eq!(told(&since), [wait, standstill, step, silence]);
+    assert_eq!(interruptions(&since), [wait, standstill, step, silence]);
 }
 
 /// Regression: the work for one answer grew with the product of decisions, errors and samples, without a limit.

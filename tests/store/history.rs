@@ -482,8 +482,9 @@ fn interruptions_that_are_close_to_each_other_share_a_row() {
         row("clock-back", 0, 90_000, 1),
     ];
     assert_eq!(found, expected);
-    let told = rows(&connection, "SELECT text FROM v_timeline WHERE what = 'interruption' ORDER BY at_unix_ms LIMIT 2");
-    assert_eq!(told, ["clock-back for 90 s", "api-server for 80 s, 2 times"]);
+    let lines =
+        rows(&connection, "SELECT text FROM v_timeline WHERE what = 'interruption' ORDER BY at_unix_ms LIMIT 2");
+    assert_eq!(lines, ["clock-back for 90 s", "api-server for 80 s, 2 times"]);
 }
 
 /// Regression: a process that waited for its Lease alone was said to have stood by for another instance.

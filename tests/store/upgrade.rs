@@ -12,7 +12,7 @@ use super::{Place, rows, stop};
 const OLDER: &[u8] = include_bytes!("../fixtures/history-4.db.gz");
 
 /// What that program's `why` said of every change of the replicas, and of what held them, in this order.
-const TOLD: [&str; 12] = [
+const SAID: [&str; 12] = [
     "hpalite started",
     "1 first seen",
     "1→4 by the HPA: s0-prometheus 45 / 10 per replica → 5; limited by the scale-up policy to +3",
@@ -73,10 +73,10 @@ fn a_file_of_an_older_version_says_what_it_said() {
         .arg(place.path())
         .output()
         .unwrap();
-    let (told, error) = (String::from_utf8_lossy(&why.stdout), String::from_utf8_lossy(&why.stderr));
-    let mut rest = &*told;
-    for words in TOLD {
-        let at = rest.find(words).unwrap_or_else(|| panic!("{words}: {told}{error}"));
+    let (text, error) = (String::from_utf8_lossy(&why.stdout), String::from_utf8_lossy(&why.stderr));
+    let mut rest = &*text;
+    for words in SAID {
+        let at = rest.find(words).unwrap_or_else(|| panic!("{words}: {text}{error}"));
         rest = &rest[at..];
     }
 }

@@ -53,7 +53,7 @@ impl Object {
     fn record_anew(&mut self, work: &mut Work<'_>) {
         self.recorded.definition = None;
         self.record_definition(work);
-        // Another may have told of a newer count than the one that this object looked at last.
+        // Another object of the target may have shown a newer count than the one that this one looked at last.
         let recorded = self.recorded.replicas.take();
         if let Target::Found { workload, .. } = &self.target {
             let replicas = recorded.unwrap_or(workload.replicas);

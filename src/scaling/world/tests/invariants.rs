@@ -160,10 +160,10 @@ pub(super) fn check_replicas(rig: &Rig, commands: &[Command]) {
         let Command::Record(Record::Replicas { object: key, from, to, .. }) = command else { continue };
         let target = &rig.world.objects[key].spec.target.name;
         let id = (kind_of_target(target), key.namespace.to_string(), target.clone());
-        let Some(told) = rig.told.get(&id) else { panic!("{key}: nobody told of {target}") };
+        let Some(shown) = rig.shown.get(&id) else { panic!("{key}: nothing has shown {target}") };
         let counts = &rig.cluster.counts[&id];
-        let is_so = counts.range(told..).any(|(_, count)| count == to);
-        assert!(is_so, "{key}: {from:?}→{to} of {target} in the history, known as of {told}: {counts:?}");
+        let is_so = counts.range(shown..).any(|(_, count)| count == to);
+        assert!(is_so, "{key}: {from:?}→{to} of {target} in the history, known as of {shown}: {counts:?}");
     }
 }
 

@@ -162,8 +162,8 @@ pub(super) struct Rig {
     pub(super) unlisted: Option<ApiGroup>,
     /// Writes that the API server refuses until later, by id, with the object, the slot, and the time that it asks for.
     deferred: HashMap<u64, (ObjectKey, &'static str, Duration)>,
-    /// The newest version of each workload that the process was told of, by the test's own record.
-    pub(super) told: BTreeMap<WorkloadId, u64>,
+    /// The newest version of each workload that the process was shown, by the test's own record.
+    pub(super) shown: BTreeMap<WorkloadId, u64>,
     /// Of which object, by its uid, the writes under way are.
     writers: HashMap<u64, String>,
     /// Until when the API server wants no write to this slot of an object.
@@ -245,7 +245,7 @@ impl Rig {
             is_standby: false,
             unlisted: None,
             deferred: HashMap::new(),
-            told: BTreeMap::new(),
+            shown: BTreeMap::new(),
             writers: HashMap::new(),
             not_before: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -289,7 +289,7 @@ impl Rig {
     /// Starts a process, which lists everything anew.
     pub(super) fn start(&mut self, restored: Vec<RestoredState>) {
         self.is_down = false;
-        self.told.clear();
+        self.shown.clear();
         self.world = World::new(self.settings.clone());
         if self.is_standby {
             self.world.stand_by();
@@ -392,9 +392,9 @@ impl Rig {
         if self.is_traced {
             self.trace(&format!("  {event:?}"));
         }
-        if let Some((workload, version)) = self.tells(&event) {
-            let told = self.told.entry(workload).or_default();
-            *told = version.max(*told);
+        if let Some((workload, version)) = self.shows(&event) {
+            let newest = self.shown.entry(workload).or_default();
+            *newest = version.max(*newest);
         }
         let commands = self.world.apply(event, self.now);
         for command in commands.iter().filter(|_| self.is_traced) {
@@ -408,20 +408,22 @@ impl Rig {
         }
     }
 
-    /// Which version of which workload an event tells of. Some reads are not needed any more and not looked at.
-    fn tells(&self, event: &Event) -> Option<(WorkloadId, u64)> {
-        let told = |gvkr: &Gvkr, workload: &Workload| {
+    /// Which version of which workload an event shows. Some reads are not needed any more and not looked at.
+    fn shows(&self, event: &Event) -> Option<(WorkloadId, u64)> {
+        let shown = |gvkr: &Gvkr, workload: &Workload| {
             let id = (gvkr.clone(), workload.namespace.clone(), workload.name.clone());
             Some((id, workload.version?))
         };
         match event {
-            Event::Workload(gvkr, WatchEvent::Listed(workload) | WatchEvent::Changed(workload)) => told(gvkr, workload),
+            Event::Workload(gvkr, WatchEvent::Listed(workload) | WatchEvent::Changed(workload)) => {
+                shown(gvkr, workload)
+            }
             Event::TargetRead(TargetRead { object, target, result: Ok((gvkr, workload)) }) => {
                 let object = self.world.objects.get(object)?;
                 let is_needed = object.spec.target == *target
                     && !object.is_target_read_old
                     && self.world.facts.watched_target(object).is_none();
-                if is_needed { told(gvkr, workload) } else { None }
+                if is_needed { shown(gvkr, workload) } else { None }
             }
             Event::Written(WriteDone { id, object, result: Ok(WriteOk::Scaled(version)) }) => {
                 let writes = &self.world.objects.get(object)?.in_flight_writes;
