@@ -99,10 +99,14 @@ impl World {
         version: Option<u64>,
         written: Option<u64>,
     ) {
-        let Some(object) = self.objects.get_mut(key) else { return };
         let id = TargetId::of_workload(&target.gvkr, &key.namespace, &target.name);
-        // Lists and reads that are under way may be older than the answer.
-        object.is_target_read_old = object.is_target_being_read;
+        // Reads and lists that are under way may be older than the answer, whoever reads.
+        for reader in self.objects.by_target.get(&id).to_vec() {
+            if let Some(reader) = self.objects.get_mut(&reader) {
+                reader.is_target_read_old = reader.is_target_being_read;
+            }
+        }
+        let Some(object) = self.objects.get_mut(key) else { return };
         if let Some(list) = self.facts.lists.workloads.get_mut(&*target.gvkr) {
             list.listed(&key.namespace, &target.name);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rig::settings;
 use super::*;
-use crate::scaling::event::{Event, Record, WatchEvent};
+use crate::scaling::event::{Event, Record, TargetRead, WatchEvent};
 use crate::scaling::model::{ConditionStatus, Pause, UnixMillis};
 use crate::scaling::world::World;
 
@@ -386,6 +386,32 @@ fn an_original_count_is_compared_with_a_target_that_no_watch_shows() {
     rig.seconds(5);
     assert_eq!(rollout_s_replicas(&rig), 2);
     assert!(rig.cluster.objects.is_empty());
+}
+
+/// Regression: the history had a change back that never was, and the count before it was decided on.
+#[test]
+fn a_read_that_another_object_s_write_has_overtaken_undoes_nothing() {
+    let mut rig = about_a_rollout(2, 500.0);
+    let mut second = fresh("late", "web", testing::definition());
+    second.target = rig.object("shop").target.clone();
+    rig.cluster.put_object(second);
+    scale_rollout(&mut rig, 8);
+    rig.seconds(65);
+    let before = rig.cluster.workloads.values().next().unwrap().clone();
+    // A read by the one that has to wait is under way when the other one scales, and goes.
+    rig.world.objects.get_mut(&key("late")).unwrap().is_target_being_read = true;
+    rig.annotate(&key("shop"), |object| object.pause.replicas = Some(Ok(2)));
+    rig.seconds(5);
+    rig.cluster.delete_object(&key("shop"));
+    rig.seconds(5);
+    assert_eq!((rollout_s_replicas(&rig), rig.cluster.objects.len()), (2, 1));
+    rig.clear();
+    let found = Ok((super::creation::rollout(), before));
+    let target = rig.object("late").target.clone();
+    rig.step(Event::TargetRead(TargetRead { object: key("late"), target, result: found }));
+    rig.seconds(1);
+    let is_undone = |record: &Record| matches!(record, Record::Replicas { to: 8, .. });
+    assert!(!rig.records.iter().any(is_undone), "{:?}", rig.records);
 }
 
 /// Regression: the object said that it was paused, and its HPA scaled on.
