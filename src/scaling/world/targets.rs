@@ -204,7 +204,7 @@ impl Object {
         // The spec names another target by now, or the target has changed.
         if self.spec.target != read.target || (is_old && !is_shown) {
             let is_awaited = self.poll_cycle.as_ref().is_some_and(|poll_cycle| poll_cycle.waits_for_target);
-            if self.target == Target::Reading || is_awaited || is_overtaken {
+            if self.target == Target::Reading || is_awaited || is_old {
                 self.read_target(work);
             }
             return (false, None);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rig::settings;
 use super::*;
-use crate::scaling::event::{Event, Record, TargetRead, WatchEvent};
+use crate::scaling::event::{Event, Record, TargetError, TargetErrorKind, TargetRead, WatchEvent};
 use crate::scaling::model::{ConditionStatus, Pause, UnixMillis};
 use crate::scaling::world::World;
 
@@ -412,6 +412,36 @@ fn a_read_that_another_object_s_write_has_overtaken_undoes_nothing() {
     rig.seconds(1);
     let is_undone = |record: &Record| matches!(record, Record::Replicas { to: 8, .. });
     assert!(!rig.records.iter().any(is_undone), "{:?}", rig.records);
+}
+
+/// Regression: it was not made again, and the object said for ever that its target does not exist.
+#[test]
+fn a_read_that_found_nothing_before_another_object_scaled_the_target_is_made_again() {
+    let mut cluster = Cluster::default();
+    let of_rollout = |name: &str, created_at: i64| {
+        let mut object = fresh(name, "web", testing::definition());
+        object.created_at = UnixMillis(created_at);
+        (object.target.api_version, object.target.kind) = ("argoproj.io/v1alpha1".to_owned(), "Rollout".to_owned());
+        object
+    };
+    cluster.put_object(of_rollout("late", 2));
+    let mut rig = Rig::new(cluster);
+    rig.set_answer("up", Answer::Value(500.0));
+    rig.seconds(5);
+    let target = rig.object("late").target.clone();
+    let missing = TargetError { kind: TargetErrorKind::NotFound, message: "rollouts \"web\" not found".to_owned() };
+    // It is read again, and the answer takes long.
+    let late = rig.world.objects.get_mut(&key("late")).unwrap();
+    late.is_target_being_read = true;
+    late.target_retry_at = None;
+    scale_rollout(&mut rig, 0);
+    rig.cluster.put_object(of_rollout("shop", 1));
+    rig.seconds(65);
+    assert!(rollout_s_replicas(&rig) > 0);
+    rig.step(Event::TargetRead(TargetRead { object: key("late"), target, result: Err(missing) }));
+    rig.seconds(60);
+    let message = rig.ready_message("late");
+    assert!(message.ends_with("is already managed by the ScaledObject 'shop'"), "{message}");
 }
 
 /// Regression: the object said that it was paused, and its HPA scaled on.
