@@ -106,21 +106,24 @@ impl World {
                 reader.is_target_read_old = reader.is_target_being_read;
             }
         }
-        let Some(object) = self.objects.get_mut(key) else { return };
         if let Some(list) = self.facts.lists.workloads.get_mut(&*target.gvkr) {
             list.listed(&key.namespace, &target.name);
         }
-        // A watch or a read may have shown more before the answer came. An answer that is not newer than what it was
-        // decided on comes after a restore of etcd from a backup, and is believed.
-        let is_newer = |known: &Workload| known.version > written && written > version;
+        // A watch or anybody's read may have shown more before the answer came. An answer that is not newer than what it
+        // was decided on comes after a restore of etcd from a backup, and is believed.
+        let is_newer = |known: Option<u64>| known > written && written > version;
+        let readers = self.objects.first_of_target(&id, &self.facts);
+        let mut read = readers.iter().filter_map(|key| self.objects.get(key)).map(|reader| reader.target.version());
+        let shown = self.facts.workloads.get(&id).and_then(|(_, shown)| shown.version);
+        if is_newer(shown) || read.any(is_newer) {
+            return;
+        }
+        let Some(object) = self.objects.get_mut(key) else { return };
         let mut known = Vec::with_capacity(2);
         known.extend(self.facts.workloads.get_mut(&id).map(|(_, shown)| shown));
         // The object may name another target since.
         if let (true, Target::Found { workload, .. }) = (object.target_id == id, &mut object.target) {
             known.push(workload);
-        }
-        if known.iter().any(|known| is_newer(known)) {
-            return;
         }
         for known in &mut known {
             let known = Arc::make_mut(known);

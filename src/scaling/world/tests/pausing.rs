@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::rig::settings;
 use super::*;
-use crate::scaling::event::{Event, Record, TargetError, TargetErrorKind, TargetRead, WatchEvent};
+use crate::scaling::event::{
+    Event, Record, TargetError, TargetErrorKind, TargetRead, WatchEvent, Write, WriteDone, WriteKind, WriteOk,
+};
 use crate::scaling::model::{ConditionStatus, Pause, UnixMillis};
 use crate::scaling::world::World;
 
@@ -411,6 +413,33 @@ fn a_read_that_another_object_s_write_has_overtaken_undoes_nothing() {
     rig.step(Event::TargetRead(TargetRead { object: key("late"), target, result: found }));
     rig.seconds(1);
     let is_undone = |record: &Record| matches!(record, Record::Replicas { to: 8, .. });
+    assert!(!rig.records.iter().any(is_undone), "{:?}", rig.records);
+}
+
+/// Regression: the history had a change back that never was.
+#[test]
+fn an_answer_to_a_write_undoes_nothing_that_another_object_has_read_since() {
+    let mut rig = about_a_rollout(0, 0.0);
+    let mut second = fresh("late", "web", testing::definition());
+    second.target = rig.object("shop").target.clone();
+    rig.cluster.put_object(second);
+    rig.seconds(65);
+    // The test gives the answer itself.
+    rig.write_ms = 3_600_000;
+    rig.set_answer("up", Answer::Value(500.0));
+    rig.seconds(65);
+    let is_scale = |write: &Write| matches!(write.kind, WriteKind::Scale { to: 1, .. });
+    let write = rig.writes.iter().map(|(_, write)| write).rfind(|write| is_scale(write)).unwrap().clone();
+    scale_rollout(&mut rig, 1);
+    let written = rig.cluster.workloads.values().next().unwrap().version;
+    scale_rollout(&mut rig, 5);
+    let found = Ok((super::creation::rollout(), rig.cluster.workloads.values().next().unwrap().clone()));
+    let target = rig.object("late").target.clone();
+    rig.step(Event::TargetRead(TargetRead { object: key("late"), target, result: found }));
+    rig.clear();
+    let result = Ok(WriteOk::Scaled(written));
+    rig.step(Event::Written(WriteDone { id: write.id, object: write.object, result }));
+    let is_undone = |record: &Record| matches!(record, Record::Replicas { to: 1, .. });
     assert!(!rig.records.iter().any(is_undone), "{:?}", rig.records);
 }
 
