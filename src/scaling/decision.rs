@@ -36,8 +36,6 @@ pub struct Decision {
     pub force_activation: bool,
     /// When the cooldown ends, or ended, if the decision depended on it.
     pub cooldown_until: Option<UnixMillis>,
-    /// Decisions since the last record of one that are not recorded, since they alternated too often.
-    pub unrecorded: u32,
 }
 
 /// What one trigger contributed to a decision.
@@ -77,12 +75,10 @@ impl Decision {
             is_shadow: false,
             force_activation: false,
             cooldown_until: None,
-            unrecorded: 0,
         }
     }
 
-    /// Returns the reason as a sentence; if replicas are removed, with the metrics that had no number; and how many decisions
-    /// before it are not recorded.
+    /// Returns the reason as a sentence; if replicas are removed, with the metrics that had no number.
     #[must_use]
     pub fn detail(&self) -> String {
         let mut text = if self.is_shadow { format!("{WOULD_HAVE}{}", self.reason) } else { self.reason.to_string() };
@@ -90,9 +86,6 @@ impl Decision {
             for (trigger, absence) in self.triggers.iter().filter_map(|one| Some((one, one.absence.as_ref()?))) {
                 text.push_str(&format!("; {} has {absence}", trigger.metric_name));
             }
-        }
-        if self.unrecorded > 0 {
-            text.push_str(&format!("; {} decisions before it are not recorded", self.unrecorded));
         }
         text
     }

@@ -121,12 +121,8 @@ pub(super) struct Object {
 pub(super) struct Recorded {
     pub(super) definition: Option<(String, i64)>,
     pub(super) decision: Option<Arc<Decision>>,
-    /// When the decisions so far that moved nothing are paid for, at one in a while; and those of them whose only news was
-    /// what stands in for missing numbers.
-    pub(super) holds_paid_at: Option<UnixMillis>,
+    /// When the decisions so far whose only news was what stands in for missing numbers are paid for, at one in a while.
     pub(super) stand_ins_paid_at: Option<UnixMillis>,
-    /// Decisions since the last that was recorded, which differed from that one.
-    pub(super) unrecorded: u32,
     /// Fingerprints of the conditions.
     pub(super) conditions: Box<[u64]>,
     pub(super) check_note: Option<String>,

@@ -260,7 +260,6 @@ impl World {
             if let Some((at, _)) = &mut object.recorded.scaled {
                 *at = shift(*at);
             }
-            object.recorded.holds_paid_at = object.recorded.holds_paid_at.map(shift);
             object.recorded.stand_ins_paid_at = object.recorded.stand_ins_paid_at.map(shift);
             // Nobody knows how much of the step the pods' start has taken.
             object.recorded.starting.clear();

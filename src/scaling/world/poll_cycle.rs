@@ -25,12 +25,10 @@ const RECORD_ACTIVE_EVERY: Duration = Duration::from_mins(5);
 /// How often the formula is evaluated during a poll cycle.
 const COMPOSE_EVERY: Duration = Duration::from_secs(1);
 
-/// A decision that moves nothing is recorded once in the default polling interval, on average, and one whose only news is
-/// what stands in for missing numbers once a minute, both this long ahead: twenty or ten at once. Whoever polls each second
-/// and answers differently each time would fill the history, at up to 5 KB for each.
-const RECORD_HOLDS_EVERY: Duration = Duration::from_secs(30);
+/// A decision whose only news is what stands in for missing numbers is recorded once in this time, on average, and this
+/// long ahead: ten at once. A server that answers now with a number and now with none would fill the history.
 const RECORD_STAND_INS_EVERY: Duration = Duration::from_mins(1);
-const RECORD_AHEAD: Duration = Duration::from_mins(10);
+const RECORD_STAND_INS_AHEAD: Duration = Duration::from_mins(10);
 
 impl World {
     pub(super) fn start_due_poll_cycles(&mut self, now: UnixMillis) {
@@ -423,25 +421,15 @@ impl Object {
         if self.spec.leaves_replicas() && self.recorded.put_to_zero && current == Ok(0) {
             give_back(&mut decision);
         }
-        if self.spec.is_shadow {
-            decision = decision.shadowed();
-        }
-        // A state that lasts is recorded once. The samples show how values develop meanwhile.
-        let is_tried = decision.from != decision.to
-            && !decision.is_shadow
-            && self.slots.scale.is_free(work.now)
-            && !self.leaves_target(&decision, work);
-        let is_recorded = self.is_news(&decision, is_tried, work.now);
-        if is_recorded {
-            decision.unrecorded = std::mem::take(&mut self.recorded.unrecorded);
-        }
-        let decision = Arc::new(decision);
+        let decision = Arc::new(if self.spec.is_shadow { decision.shadowed() } else { decision });
         // A decision to pause does not depend on triggers, so their last state stays in the status.
         if !is_paused && !self.decision.as_ref().is_some_and(|before| decision.has_status_of(before)) {
             self.is_settled = false;
             self.decision = Some(Arc::clone(&decision));
         }
-        if is_recorded {
+        // A state that lasts is recorded once. The samples show how values develop meanwhile.
+        let is_tried = self.slots.scale.is_free(work.now) && !self.leaves_target(&decision, work);
+        if self.is_news(&decision, work.now) || (decision.from != decision.to && !decision.is_shadow && is_tried) {
             self.recorded.decision = Some(Arc::clone(&decision));
             let (at, object) = (work.now, self.spec.key.clone());
             work.outbox.record(Record::Decision { at, object, decision: Arc::clone(&decision) });
@@ -454,24 +442,21 @@ impl Object {
         self.polled_definition.as_ref().map_or(Duration::ZERO, |definition| definition.polling_interval * 2)
     }
 
-    /// Returns whether a decision is to be recorded beside the last one that was, and counts it if not.
-    fn is_news(&mut self, decision: &Decision, is_tried: bool, now: UnixMillis) -> bool {
-        let before = self.recorded.decision.as_ref().filter(|_| !is_tried);
-        let Some(before) = before else { return true };
+    /// Returns whether a decision is to be recorded beside the last one that was.
+    fn is_news(&mut self, decision: &Decision, now: UnixMillis) -> bool {
+        let Some(before) = self.recorded.decision.as_ref() else { return true };
         if decision.repeats(before) {
             return false;
         }
-        let (paid_at, every) = match decision.concludes_as(before) {
-            true => (&mut self.recorded.stand_ins_paid_at, RECORD_STAND_INS_EVERY),
-            false => (&mut self.recorded.holds_paid_at, RECORD_HOLDS_EVERY),
-        };
-        let next = paid_at.map_or(now, |at| at.max(now)).plus(every);
-        if next > now.plus(RECORD_AHEAD) {
-            self.recorded.unrecorded = self.recorded.unrecorded.saturating_add(1);
-            return false;
+        if !decision.concludes_as(before) {
+            return true;
         }
-        *paid_at = Some(next);
-        true
+        let paid_at = self.recorded.stand_ins_paid_at.map_or(now, |at| at.max(now)).plus(RECORD_STAND_INS_EVERY);
+        let is_news = paid_at <= now.plus(RECORD_STAND_INS_AHEAD);
+        if is_news {
+            self.recorded.stand_ins_paid_at = Some(paid_at);
+        }
+        is_news
     }
 
     /// Two that scale one target would undo each other's work, and a ScaledObject decides alone. But a target without

@@ -188,35 +188,6 @@ fn a_trigger_that_keeps_losing_its_number_is_a_decision_a_minute_at_most() {
     assert!(decisions(&rig).last().unwrap().triggers.iter().all(|trigger| trigger.absence.is_none()));
 }
 
-/// Regression: whoever polled each second and let a trigger alternate filled the history with 86,400 decisions a day.
-#[test]
-fn decisions_that_alternate_and_move_nothing_are_two_a_minute_at_most() {
-    for is_shadow in [false, true] {
-        let mut rig = shop(3, 30.0, |d| {
-            d.polling_interval = Duration::from_secs(1);
-            d.cooldown_period = Duration::from_secs(30);
-        });
-        rig.annotate(&key("shop"), |object| object.is_shadow = is_shadow);
-        rig.seconds(10);
-        rig.clear();
-        for round in 0..1_800 {
-            rig.set_answer("up", Answer::Value(if round % 2 == 0 { 0.0 } else { 50.0 }));
-            rig.seconds(1);
-        }
-        let recorded = decisions(&rig);
-        assert!((60..=85).contains(&recorded.len()), "{} in half an hour", recorded.len());
-        let unrecorded: u32 = recorded.iter().map(|one| one.unrecorded).sum();
-        assert!((700..1_800).contains(&unrecorded), "{unrecorded}");
-        assert!(recorded.last().unwrap().detail().ends_with(" decisions before it are not recorded"));
-        // What moves something is recorded at once all the same, and in the end how it is.
-        rig.clear();
-        rig.set_answer("up", Answer::Value(0.0));
-        rig.seconds(35);
-        assert_eq!(last(&rig).0, if is_shadow { "Deactivated" } else { "Inactive" });
-        assert_eq!(decisions(&rig).iter().any(|one| one.to == 0 && !one.is_shadow), !is_shadow);
-    }
-}
-
 /// Regression: a name as long as etcd allows was kept as it is, and written into each line of the trigger's metrics.
 #[test]
 fn of_a_long_name_of_a_trigger_the_beginning_is_recorded() {
