@@ -625,11 +625,11 @@ fn resume_rivals(rig: &mut Rig) {
                 object.pause.paused = false;
                 object.pause.replicas = None;
             });
-            // Nor that an owner is one whose HPA cannot be made, since another has the name: somebody's, or one that an
-            // object which names another target by now has left behind.
+            // Nor that an owner is one whose HPA cannot be made, since somebody's scales the target or has the name, or one
+            // that an object which names another target by now has left behind.
             let objects = &rig.cluster.objects;
             let is_taken = |hpa: &&ObservedHpa| match &hpa.controller {
-                None => hpa.name != FOREIGN,
+                None => hpa.name != FOREIGN || hpa.target.name == target.name,
                 Some(owner) => {
                     objects.values().any(|object| object.uid == owner.uid && object.target.name != hpa.target.name)
                 }
