@@ -76,9 +76,9 @@ const GATHER_SAMPLES: Duration = Duration::from_millis(250);
 const SAMPLES_MAX: usize = 4096;
 /// The core is woken at least this often, to notice a step of the wall clock.
 const TICK: Duration = Duration::from_secs(1);
-/// The history has it if requests to the API server fail for so long without an answer to any, and how long, to this
-/// precision.
+/// The API server counts as silent once its requests have failed for this long and none was answered.
 const SILENCE: Duration = Duration::from_secs(5);
+/// While it is silent, the end of the silence is recorded anew at most this often.
 const SILENCE_PRECISION: Duration = Duration::from_secs(2);
 /// How often to check whether the history has room for what is recorded anew.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
@@ -227,7 +227,7 @@ struct Daemon {
     keda: Option<Arc<metrics::keda::Tally>>,
     /// How often the history went on in another file, as far as the core knows.
     renewals_known: u64,
-    /// When the last request had failed of the API server's silence that is recorded.
+    /// The end of the API server's silence as it was recorded last.
     silence_recorded: Option<Instant>,
     /// Records for the history, which receives them as one batch.
     records: Vec<Record>,

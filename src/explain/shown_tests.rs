@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::store::SampleValue;
-use crate::store::read::{DefinitionRow, ErrorRow, HpaRow, ReplicaRow, RunRow, SeriesRow};
+use crate::store::read::{DefinitionRow, ErrorRow, HpaRow, RunRow, SeriesRow};
 
 const NOW: i64 = 1_767_268_800_000;
 const BEGIN: i64 = NOW - 3_600_000;
@@ -43,26 +43,10 @@ fn evidence(kind: &str, metric_type: &str, target: f64, samples: &[(i64, f64)]) 
         samples: [(1, samples.iter().map(|(at, value)| (NOW + at, SampleValue::Number(*value))).collect())].into(),
         ..Evidence::default()
     }
-    .with_replicas(-600_000, None, 2)
+    .with_change(-600_000, None, 2, "hpa")
 }
 
 impl Evidence {
-    fn with_replicas(mut self, at: i64, from: Option<u32>, to: u32) -> Self {
-        let (actor, source) = ("hpa".to_owned(), "observed".to_owned());
-        let manager = Some("kube-controller-manager".to_owned());
-        self.changes.push(ReplicaRow {
-            at: NOW + at,
-            from,
-            to,
-            manager,
-            actor,
-            source,
-            by: String::new(),
-            unseen_since: None,
-        });
-        self
-    }
-
     fn with_status(mut self, at: i64, (current, desired): (i64, i64), conditions: &Value) -> Self {
         let (conditions_json, metrics_json) = (conditions.to_string(), "[]".to_owned());
         self.hpa.push(HpaRow { at: NOW + at, current, desired, conditions_json, metrics_json });
@@ -83,7 +67,7 @@ fn a_change_is_explained_by_the_status_that_follows_it() {
     let active = json!([condition("ScalingActive", "True", "ValidMetricFound", "m")]);
     let evidence = evidence("Resource", "Utilization", 60.0, &[(-20_000, 60.0), (-4_900, 110.0)])
         .with_status(-20_000, (2, 2), &active)
-        .with_replicas(-5_000, Some(2), 4)
+        .with_change(-5_000, Some(2), 4, "hpa")
         .with_status(-4_900, (2, 4), &active);
     let report = now(&evidence);
     assert_eq!(report.entries[0].text, "2→4 by the HPA: m 110 % / 60 % → 4");
@@ -99,7 +83,7 @@ fn a_change_is_explained_by_the_status_that_follows_it() {
 fn a_limit_of_the_hpa_is_named_with_the_metric() {
     let limited = json!([condition("ScalingLimited", "True", "ScaleUpLimit", "")]);
     let evidence = evidence("Pods", "AverageValue", 10.0, &[(-4_900, 50.0)])
-        .with_replicas(-5_000, Some(2), 6)
+        .with_change(-5_000, Some(2), 6, "hpa")
         .with_status(-4_900, (2, 6), &limited);
     let report = now(&evidence);
     assert_eq!(
@@ -117,7 +101,7 @@ fn bounds_move_replicas_without_a_metric_and_the_hpa_says_what_it_cannot_read() 
     ]);
     let mut evidence = evidence("Resource", "Utilization", 60.0, &[])
         .with_status(-20_000, (1, 1), &failing)
-        .with_replicas(-5_000, Some(1), 2)
+        .with_change(-5_000, Some(1), 2, "hpa")
         .with_status(-4_900, (1, 2), &failing);
     let error = ErrorRow {
         outcome: "missing".to_owned(),
@@ -144,7 +128,7 @@ fn bounds_move_replicas_without_a_metric_and_the_hpa_says_what_it_cannot_read() 
 #[test]
 fn an_edit_of_the_bounds_may_be_seen_after_what_it_caused() {
     for (at, expected) in [(-4_800, "2→3 by the HPA: the minimum of 3"), (4_000, "2→3 by the HPA")] {
-        let mut evidence = evidence("Resource", "Utilization", 60.0, &[]).with_replicas(-5_000, Some(2), 3);
+        let mut evidence = evidence("Resource", "Utilization", 60.0, &[]).with_change(-5_000, Some(2), 3, "hpa");
         let spec_json = evidence.definitions[0].spec_json.replace("\"minReplicaCount\":2", "\"minReplicaCount\":3");
         evidence.definitions.push(DefinitionRow { generation: 2, at: NOW + at, spec_json, invalid: None });
         let report = now(&evidence);
@@ -157,7 +141,7 @@ fn what_holds_is_what_the_hpa_says() {
     let stable = json!([condition("AbleToScale", "True", "ScaleDownStabilized", "")]);
     let evidence = |conditions: &Value| {
         evidence("External", "AverageValue", 50.0, &[(-60_000, 33.334)])
-            .with_replicas(-500_000, Some(2), 3)
+            .with_change(-500_000, Some(2), 3, "hpa")
             .with_status(-60_000, (3, 3), conditions)
     };
     let report = now(&evidence(&stable));

@@ -61,7 +61,7 @@ impl Evidence {
         self
     }
 
-    fn with_change(mut self, at: i64, from: Option<u32>, to: u32, actor: &str) -> Self {
+    pub(super) fn with_change(mut self, at: i64, from: Option<u32>, to: u32, actor: &str) -> Self {
         let (actor, source) = (actor.to_owned(), "observed".to_owned());
         let manager = (actor == "hpa").then(|| "kube-controller-manager".to_owned());
         self.changes.push(ReplicaRow {
