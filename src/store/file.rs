@@ -209,8 +209,13 @@ impl Opened {
     ///
     /// The file may be shorter than its pages while the newest are in the write-ahead log. SQLite itself shortens it
     /// after pages were freed, of which [`Self::freed`] is to know, but never below the number of pages then.
+    ///
+    /// A file that is no longer at the path has lost nothing; [`Self::fate`] finds it the next time.
     pub(crate) fn is_cut(&self, path: &Path, connection: &Connection) -> bool {
-        let (bytes, pages) = (size(path), bytes_of_pages(connection));
+        let Some(metadata) = fs::metadata(path).ok().filter(|metadata| self.is(Some(number(metadata)))) else {
+            return false;
+        };
+        let (bytes, pages) = (metadata.len(), bytes_of_pages(connection));
         bytes < self.bytes_min.replace(bytes.min(pages)) && bytes < pages
     }
 
@@ -530,5 +535,21 @@ mod tests {
         let file = fs::File::options().write(true).open(&path).expect("it opens");
         file.set_len(size(&path) - 4096).expect("it is cut");
         assert!(opened.is_cut(&path, &connection));
+    }
+
+    /// Regression: a file that was deleted after [`Opened::fate`] had seen it counted as cut short and so as corrupt, and
+    /// nothing was saved from it.
+    #[test]
+    fn a_file_that_is_no_longer_at_the_path_is_not_cut() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("history.db");
+        let connection = open(&path, None).expect("it opens");
+        connection.query_row(sql::FOLD, [], |_| Ok(())).expect("it is folded in");
+        let opened = Opened::at(&path, &connection);
+        fs::remove_file(&path).expect("it is deleted");
+        assert!(!opened.is_cut(&path, &connection));
+        fs::write(&path, "shorter").expect("another file");
+        assert!(!opened.is_cut(&path, &connection));
+        assert_eq!(opened.fate(&path), Fate::Gone);
     }
 }
