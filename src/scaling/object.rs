@@ -137,6 +137,8 @@ pub(super) struct Recorded {
     /// Trigger index to the error text of the last event about it.
     pub(super) trigger_errors: BTreeMap<u16, String>,
     pub(super) replicas: Option<u32>,
+    /// UID of the target that had these replicas, and its version then.
+    pub(super) target_version: Option<(String, u64)>,
     /// The target has no replicas because hpalite, now or before, wrote that for an HPA which asks for it.
     pub(super) put_to_zero: bool,
     /// When replicas were last written, and how many.
@@ -342,7 +344,7 @@ impl Object {
             self.target_retry_at = None;
             self.owns_target = false;
             self.original_replicas = None;
-            self.recorded.replicas = None;
+            (self.recorded.replicas, self.recorded.target_version) = (None, None);
             self.scale_refusal = None;
             self.recorded.put_to_zero = false;
             self.target_read_at = None;

@@ -83,6 +83,7 @@ impl Object {
         work: &mut Work<'_>,
     ) {
         let to = workload.replicas;
+        self.recorded.target_version = workload.version.map(|version| (workload.uid.clone(), version));
         let from = self.recorded.replicas.replace(to);
         if from == Some(to) {
             return;

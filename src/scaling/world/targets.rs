@@ -53,7 +53,7 @@ impl World {
     /// lower for good when etcd was restored from a backup.
     fn workload_seen(&mut self, gvkr: &Gvkr, workload: Workload, is_news: bool) {
         let target = TargetId::of_workload(gvkr, &workload.namespace, &workload.name);
-        if !is_news && workload.version < self.known_version(&target, &workload) {
+        if !is_news && is_older(workload.version, self.known_version(&target, Some(&workload.uid))) {
             return;
         }
         let workload = Arc::new(workload);
@@ -74,19 +74,16 @@ impl World {
         }
     }
 
-    /// The newest known version of the same workload, if both versions can be compared.
-    fn known_version(&self, target: &TargetId, seen: &Workload) -> Option<u64> {
-        seen.version?;
-        let of_same = |known: &Workload| known.version.filter(|_| known.uid == seen.uid);
+    /// The newest version that is known of a target, or of the workload with this UID: what a watch shows, else what was read
+    /// or written last. That outlives what is known of the target itself, which may be in doubt.
+    fn known_version(&self, target: &TargetId, uid: Option<&str>) -> Option<u64> {
+        let is_same = |known: &str| uid.is_none_or(|uid| uid == known);
         if let Some((_, shown)) = self.facts.workloads.get(target) {
-            return of_same(shown);
+            return shown.version.filter(|_| is_same(&shown.uid));
         }
         let readers = self.objects.first_of_target(target, &self.facts);
-        let read = readers.iter().filter_map(|key| match &self.objects.get(key)?.target {
-            Target::Found { workload, .. } => of_same(workload),
-            _ => None,
-        });
-        read.max()
+        let recorded = readers.iter().filter_map(|key| self.objects.get(key)?.recorded.target_version.as_ref());
+        recorded.filter(|(uid, _)| is_same(uid)).map(|(_, version)| *version).max()
     }
 
     /// Takes in the replicas that a write of ours has left. The watch will show the same later, and nothing must be decided on
@@ -111,30 +108,27 @@ impl World {
         }
         // A watch or anybody's read may have shown more before the answer came. An answer that is not newer than what it
         // was decided on comes after a restore of etcd from a backup, and is believed.
-        let is_newer = |known: Option<u64>| known > written && written > version;
-        let readers = self.objects.first_of_target(&id, &self.facts);
-        let mut read = readers.iter().filter_map(|key| self.objects.get(key)).map(|reader| reader.target.version());
-        let shown = self.facts.workloads.get(&id).and_then(|(_, shown)| shown.version);
-        if is_newer(shown) || read.any(is_newer) {
+        if self.known_version(&id, None) > written && written > version {
             return;
         }
         let Some(object) = self.objects.get_mut(key) else { return };
-        let mut known = Vec::with_capacity(2);
-        known.extend(self.facts.workloads.get_mut(&id).map(|(_, shown)| shown));
         // The object may name another target since.
-        if let (true, Target::Found { workload, .. }) = (object.target_id == id, &mut object.target) {
-            known.push(workload);
-        }
-        for known in &mut known {
+        let is_found = object.target_id == id;
+        let found = match &mut object.target {
+            Target::Found { workload, .. } if is_found => Some(workload),
+            _ => None,
+        };
+        let shown = self.facts.workloads.get_mut(&id).map(|(_, shown)| shown);
+        let mut left = None;
+        for known in shown.into_iter().chain(found) {
             let known = Arc::make_mut(known);
             (known.replicas, known.version) = (replicas, written);
+            left = Some(Workload { replicas_manager: Some("hpalite".to_owned()), ..known.clone() });
         }
-        if let Target::Found { workload, .. } = &object.target
-            && object.target_id == id
-        {
-            let manager = Some("hpalite".to_owned());
-            let workload = Workload { replicas_manager: manager, ..Workload::clone(workload) };
-            self.note_replicas(&id, &workload, None);
+        if let Some(left) = left {
+            // The watch will show it when it is no news any more, also to the others that name this target.
+            self.note_replicas(&id, &left, None);
+            self.mark_target(&id);
         }
     }
 
@@ -162,7 +156,7 @@ impl World {
         let key = read.object.clone();
         let found = read.result.as_ref().ok().map(|(_, workload)| workload);
         let known = self.objects.get(&key).zip(found);
-        let known = known.and_then(|(object, found)| self.known_version(&object.target_id, found));
+        let known = known.and_then(|(object, found)| self.known_version(&object.target_id, Some(&found.uid)));
         let (is_of_use, found) = self.with(&key, |object, work| object.target_read(read, known, work));
         if !is_of_use {
             return;
@@ -201,7 +195,7 @@ impl Object {
         let is_old = std::mem::take(&mut self.is_target_read_old);
         // It is older than another answer, which came first. A read that is sent now cannot be, so that its answer holds
         // whatever its version.
-        let is_overtaken = read.result.as_ref().is_ok_and(|(_, found)| found.version < known);
+        let is_overtaken = read.result.as_ref().is_ok_and(|(_, found)| is_older(found.version, known));
         let is_old = is_old || (is_overtaken && self.target_read_again_at != known);
         self.target_read_again_at = known.filter(|_| is_overtaken);
         // The spec names another target by now, or the target has changed.
@@ -268,4 +262,9 @@ impl Object {
         };
         (true, found)
     }
+}
+
+/// Returns whether a version is older than the known one, if both are there to be compared.
+fn is_older(seen: Option<u64>, known: Option<u64>) -> bool {
+    seen.zip(known).is_some_and(|(seen, known)| seen < known)
 }

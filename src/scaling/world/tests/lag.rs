@@ -357,3 +357,35 @@ fn a_change_that_an_interrupted_watch_has_missed_may_be_older() {
         assert_eq!(records, [(4, Some(lost_at.minus(silent_for))), (5, None)]);
     }
 }
+
+/// Regression: the target was in doubt, as after a standstill, and a watch that was behind made a change back.
+#[test]
+fn a_watch_that_is_behind_undoes_nothing_while_the_target_is_read_again() {
+    let mut rig = Rig::new(Cluster::default());
+    rig.set_answer("up", Answer::Value(500.0));
+    unseen(&mut rig, workload("web", 2));
+    unseen(&mut rig, workload("web", 3));
+    rig.cluster.put_object(fresh("shop", "web", testing::definition()));
+    rig.seconds(5);
+    gone(&mut rig, "web");
+    shows(&mut rig, at("1", 2));
+    assert_eq!(recorded(&rig), [(None, 3)]);
+    shows(&mut rig, at("3", 4));
+    assert_eq!(recorded(&rig), [(None, 3), (Some(3), 4)]);
+}
+
+/// Regression: others that name the target learned of the write neither from its answer nor from the watch, to which it was
+/// no news any more.
+#[test]
+fn an_answer_to_a_write_is_news_to_all_that_name_the_target() {
+    let (mut rig, shown, answer) = scaling();
+    let answer = answer(&rig, 1_000);
+    rig.cluster.put_object(fresh("other", "web", testing::definition()));
+    rig.cluster.put_object(fresh("shop", "api", testing::definition()));
+    rig.seconds(5);
+    rig.records.clear();
+    rig.step(answer);
+    assert_eq!(recorded(&rig), [(Some(0), 1)]);
+    shows(&mut rig, Workload { replicas: 1, version: Some(1_000), ..shown });
+    assert_eq!(recorded(&rig), [(Some(0), 1)]);
+}
