@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::request::RequestError;
+use crate::encode::cut;
 use crate::outbound::connect::Unresolved;
 
 /// A boxed cause, kept for `source()`.
@@ -20,6 +21,10 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 /// Characters kept of an error body that is not JSON. One line is enough to recognise the error page of a proxy, and
 /// fits into the log.
 const PLAIN_BODY_CHARS_MAX: usize = 200;
+
+/// Upper bound on the bytes of an error about what the API server sent. serde quotes the whole text that should have been
+/// something else.
+pub(super) const DECODE_ERROR_MAX: usize = 500;
 
 #[derive(Debug)]
 pub enum Error {
@@ -277,7 +282,9 @@ impl fmt::Display for Error {
             Error::Shutdown => f.write_str("the client is shut down"),
             Error::LeaseNotHeld => f.write_str("not written: the lease is not held, another instance may be acting"),
             Error::Status(status) => status.fmt(f),
-            Error::Decode { what, source } => write!(f, "cannot read {what}: {source}"),
+            Error::Decode { what, source } => {
+                write!(f, "cannot read {what}: {}", cut(&source.to_string(), DECODE_ERROR_MAX))
+            }
         }
     }
 }
@@ -362,6 +369,15 @@ mod tests {
         let message = &error.status().expect("a status").message;
         assert!(message.starts_with("<html> <h1>Bad[31m Gateway</h1> xxx"), "{message}");
         assert_eq!(message.chars().count(), PLAIN_BODY_CHARS_MAX);
+    }
+
+    #[test]
+    fn an_error_quotes_little_of_an_answer() {
+        let answer = format!(r#"{{"code":"{}"}}"#, "x".repeat(1 << 20));
+        let source = serde_json::from_str::<WireStatus>(&answer).map(|_| ()).expect_err("no number");
+        let text = Error::Decode { what: "Status", source: Box::new(source) }.to_string();
+        assert!(text.starts_with("cannot read Status: invalid type: string \"xxx"), "{text}");
+        assert!(text.len() < DECODE_ERROR_MAX + 30, "{}", text.len());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::client::{BODY_BYTES_MAX, RETRY_AFTER_MAX};
-use super::error::{Error, Status};
+use super::error::{DECODE_ERROR_MAX, Error, Status};
 use super::page_size::PageSize;
 use crate::encode::cut;
 use crate::random::Random;
@@ -23,9 +23,6 @@ pub const LINE_BYTES_MAX: usize = BODY_BYTES_MAX as usize;
 
 /// Spare capacity that an empty line buffer keeps; that of a huge line is released.
 const LINE_BYTES_KEPT: usize = 64 * 1024;
-
-/// Upper bound on the bytes of an error about what the API server sent.
-const ERROR_MAX: usize = 500;
 
 /// Consecutive unreadable lines at the same position before a new list: the second attempt shows whether the server or
 /// the connection was at fault.
@@ -135,7 +132,7 @@ fn decode_object<T: DeserializeOwned>(raw: &RawValue) -> Result<T, UnreadableObj
 /// What is wrong with an object. An error quotes the whole text that should have been something else.
 pub(crate) fn unreadable(object: ObjectRef, error: &str) -> UnreadableObject {
     let ObjectRef { namespace, name, .. } = object;
-    UnreadableObject { namespace, name, error: cut(error, ERROR_MAX).to_owned() }
+    UnreadableObject { namespace, name, error: cut(error, DECODE_ERROR_MAX).to_owned() }
 }
 
 /// Reads the fields that are text. Returns an empty reference if the metadata is unreadable too.
@@ -204,7 +201,7 @@ pub fn decode_line<T: DeserializeOwned + HasMeta>(line: &[u8]) -> Result<Line<T>
 }
 
 fn malformed(problem: &str) -> LineError {
-    LineError::Malformed(cut(problem, ERROR_MAX).to_owned())
+    LineError::Malformed(cut(problem, DECODE_ERROR_MAX).to_owned())
 }
 
 /// Splits a stream into lines, however it is divided into reads.
