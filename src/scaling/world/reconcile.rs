@@ -345,8 +345,7 @@ impl Object {
             // busy is not asked sooner for it.
             let is_final = self.hpa_refusal.take().is_some_and(|refusal| refusal.is_final);
             if is_final {
-                self.slots.hpa.retry_at = None;
-                self.slots.hpa.failures = 0;
+                self.slots.hpa.forget_failures();
             }
         }
         let found = work.facts.hpas.get(&desired.id());

@@ -1,8 +1,10 @@
 //! The HPA: its owner, repairing it, and which object may have the target.
 
+use std::time::Duration;
+
 use super::*;
 use crate::scaling::cluster::deleted;
-use crate::scaling::event::{Event, WatchEvent, WriteDone, WriteOk};
+use crate::scaling::event::{Event, WatchEvent, WriteDone, WriteError, WriteErrorKind, WriteKind, WriteOk};
 use crate::scaling::model::UnixMillis;
 
 fn hpa_id(name: &str) -> (String, String) {
@@ -602,6 +604,38 @@ fn a_refused_hpa_is_an_error_retried_slowly_and_at_once_when_changed() {
     rig.seconds(2);
     assert_eq!(rig.condition("shop", ConditionKind::Ready), "Ready=True ScaledObjectReady");
     assert!(rig.has_hpa("keda-hpa-shop"));
+}
+
+/// Regression: the refusal of an HPA that was later to be deleted made the next write forget what the API server had asked for.
+#[test]
+fn a_refusal_of_long_ago_shortens_no_pause_that_is_asked_for() {
+    let mut rig = shop(2, 500.0, |_| {});
+    rig.seconds(5);
+    rig.cluster.refused_hpas.push("keda-hpa-shop".to_owned());
+    rig.edit(&key("shop"), |object| redefine(object, |d| d.max_replicas = 9));
+    rig.seconds(5);
+    assert!(rig.ready_message("shop").ends_with("spec.metrics: Invalid value"));
+    // The test gives the answer itself.
+    rig.write_ms = 3_600_000;
+    rig.clear();
+    rig.edit(&key("shop"), |object| redefine(object, |d| d.hpa_name = "mine".to_owned()));
+    rig.seconds(600);
+    let (_, delete) = rig.writes.iter().find(|(_, write)| matches!(write.kind, WriteKind::DeleteHpa { .. })).unwrap();
+    let error = WriteError {
+        kind: WriteErrorKind::Transient,
+        message: "too many requests".to_owned(),
+        retry_after: Some(Duration::from_secs(60)),
+    };
+    let done = WriteDone { id: delete.id, object: delete.object.clone(), result: Err(error) };
+    rig.step(Event::Written(done));
+    rig.clear();
+    rig.edit(&key("shop"), |object| {
+        redefine(object, |d| (d.hpa_name, d.max_replicas) = ("keda-hpa-shop".to_owned(), 5));
+    });
+    rig.seconds(50);
+    assert!(!rig.kinds().contains(&"ApplyHpa"), "{:?}", rig.kinds());
+    rig.seconds(20);
+    assert!(rig.kinds().contains(&"ApplyHpa"), "{:?}", rig.kinds());
 }
 
 /// An API server that does not know a field drops it, so writing it again would not help.
