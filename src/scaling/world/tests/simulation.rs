@@ -221,7 +221,10 @@ fn watch_cooldown(rig: &mut Rig, commands: &[Command]) {
                 let is_up = object
                     .definition()
                     .is_some_and(|d| d.idle_replicas.is_none() || object.target.replicas() >= d.min_replicas);
-                if *value > 0.0 && is_decided && is_up && object.slots.scale.in_flight.is_none() {
+                // The result of a formula is as old as what went into it.
+                let is_in_time = object.composite.as_ref().is_none_or(|composite| composite.error().is_none());
+                let is_counted = is_decided && is_up && is_in_time && object.slots.scale.in_flight.is_none();
+                if *value > 0.0 && is_counted {
                     active.insert(key.clone(), now);
                 }
             }
