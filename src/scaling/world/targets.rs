@@ -111,19 +111,22 @@ impl World {
         if self.known_version(&id, None) > written && written > version {
             return;
         }
-        let Some(object) = self.objects.get_mut(key) else { return };
-        // The object may name another target since.
-        let is_found = object.target_id == id;
-        let found = match &mut object.target {
-            Target::Found { workload, .. } if is_found => Some(workload),
-            _ => None,
-        };
-        let shown = self.facts.workloads.get_mut(&id).map(|(_, shown)| shown);
         let mut left = None;
-        for known in shown.into_iter().chain(found) {
+        let mut leave = |known: &mut Arc<Workload>| {
             let known = Arc::make_mut(known);
             (known.replicas, known.version) = (replicas, written);
             left = Some(Workload { replicas_manager: Some("hpalite".to_owned()), ..known.clone() });
+        };
+        if let Some((_, shown)) = self.facts.workloads.get_mut(&id) {
+            leave(shown);
+        }
+        // Of a crowd the writer may be another than the owner. It may name another target since.
+        for reader in self.objects.first_of_target(&id, &self.facts).iter().chain([key]) {
+            if let Some(reader) = self.objects.get_mut(reader).filter(|reader| reader.target_id == id)
+                && let Target::Found { workload, .. } = &mut reader.target
+            {
+                leave(workload);
+            }
         }
         if let Some(left) = left {
             // The watch will show it when it is no news any more, also to the others that name this target.

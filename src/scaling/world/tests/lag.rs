@@ -389,3 +389,29 @@ fn an_answer_to_a_write_is_news_to_all_that_name_the_target() {
     shows(&mut rig, Workload { replicas: 1, version: Some(1_000), ..shown });
     assert_eq!(recorded(&rig), [(Some(0), 1)]);
 }
+
+/// Regression: of a target that no watch shows, the others knew the count of before until they read it.
+#[test]
+fn an_answer_to_a_write_is_news_also_where_no_watch_shows_the_target() {
+    let mut rig = Rig::new(Cluster::default());
+    rig.set_answer("up", Answer::Value(0.0));
+    let rollout = super::creation::rollout();
+    rig.cluster.put_workload(&rollout, workload("web", 0));
+    for name in ["shop", "other"] {
+        let mut object = fresh(name, "web", testing::definition());
+        (object.target.api_version, object.target.kind) = (rollout.api_version(), rollout.kind.clone());
+        rig.cluster.put_object(object);
+        rig.seconds(5);
+    }
+    rig.write_ms = 3_600_000;
+    rig.set_answer("up", Answer::Value(500.0));
+    rig.seconds(40);
+    let (_, write) = rig.writes.iter().find(|(_, write)| matches!(write.kind, WriteKind::Scale { .. })).unwrap();
+    let result = Ok(WriteOk::Scaled(Some(1_000)));
+    let answer = Event::Written(WriteDone { id: write.id, object: write.object.clone(), result });
+    rig.edit(&key("shop"), |object| object.target.name = "api".to_owned());
+    rig.seconds(1);
+    rig.records.clear();
+    rig.step(answer);
+    assert_eq!(recorded(&rig), [(Some(0), 1)]);
+}
