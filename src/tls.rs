@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
@@ -38,13 +38,22 @@ pub fn provider_from(min: Version) -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
+/// What is wrong with a text that should be PEM. The library lists the bytes of a whole line as numbers.
+pub(crate) fn pem_error(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section has no end line".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a line begins like that of a section and does not end so".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// Reads every certificate of a PEM text.
 ///
 /// # Errors
 /// If one is unreadable, or there is none.
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    match certificates.map_err(|error| format!("not pem: {error}"))? {
+    match certificates.map_err(|error| format!("not pem: {}", pem_error(&error)))? {
         certificates if certificates.is_empty() => Err("holds no certificate in pem".to_owned()),
         certificates => Ok(certificates),
     }

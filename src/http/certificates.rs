@@ -17,6 +17,7 @@ use rustls::server::ParsedCertificate;
 use serde::{Deserialize, Serialize};
 
 use super::der;
+use crate::tls::pem_error;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CA_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -164,11 +165,11 @@ impl ServingCertificate {
         let what = "serving certificate";
         let chain = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| CertificateError::Pem { what, error: error.to_string() })?;
+            .map_err(|error| CertificateError::Pem { what, error: pem_error(&error) })?;
         let leaf = chain.first().ok_or(CertificateError::Empty { what })?;
         let (_, not_after_unix_s) = der::validity(leaf).map_err(CertificateError::Unreadable)?;
         let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| CertificateError::Pem { what: "serving key", error: error.to_string() })?;
+            .map_err(|error| CertificateError::Pem { what: "serving key", error: pem_error(&error) })?;
         Ok(ServingCertificate { chain, key, not_after_unix_s })
     }
 
@@ -221,7 +222,7 @@ fn sign(
 }
 
 fn first_certificate(what: &'static str, pem: &[u8]) -> Result<CertificateDer<'static>, CertificateError> {
-    CertificateDer::from_pem_slice(pem).map_err(|error| CertificateError::Pem { what, error: error.to_string() })
+    CertificateDer::from_pem_slice(pem).map_err(|error| CertificateError::Pem { what, error: pem_error(&error) })
 }
 
 /// Returns true if the certificate is valid now and still is after `margin`. One that is not valid yet can result from

@@ -18,7 +18,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::der::{self, Subject};
-use crate::tls::ChainBounds;
+use crate::tls::{ChainBounds, pem_error};
 
 /// A front proxy's chain has its own certificate and at most two intermediates; four allow 16 paths to a CA. A certificate
 /// may take 4 KB, where one with an RSA key of 4,096 bits has 2 KB.
@@ -203,7 +203,7 @@ fn is_unknown_issuer(error: &rustls::Error) -> bool {
 pub fn certificates_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, BundleError> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|error| BundleError::Pem(error.to_string()))
+        .map_err(|error| BundleError::Pem(pem_error(&error)))
 }
 
 #[cfg(test)]
