@@ -41,8 +41,8 @@ pub fn provider_from(min: Version) -> Arc<CryptoProvider> {
 /// What is wrong with a text that should be PEM. The library lists the bytes of a whole line as numbers.
 pub(crate) fn pem_error(error: &pem::Error) -> String {
     match error {
-        pem::Error::MissingSectionEnd { .. } => "a section has no end line".to_owned(),
-        pem::Error::IllegalSectionStart { .. } => "a line begins like that of a section and does not end so".to_owned(),
+        pem::Error::MissingSectionEnd { .. } => "a section has no END line".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line does not end with five dashes".to_owned(),
         other => other.to_string(),
     }
 }

@@ -53,14 +53,17 @@ impl Object {
     fn record_anew(&mut self, work: &mut Work<'_>) {
         self.recorded.definition = None;
         self.record_definition(work);
-        // Another object of the target may have shown a newer count than the one that this one looked at last.
-        let (recorded, version) = (self.recorded.replicas.take(), self.recorded.target_version.take());
+        // Another object of the target may have shown a newer count than the one that this one looked at last. That count is
+        // recorded again, and stays known to be of its own version.
+        let (recorded, version) = (self.recorded.replicas.take(), self.recorded.target_version.clone());
         if let Target::Found { workload, .. } = &self.target {
             let replicas = recorded.unwrap_or(workload.replicas);
             let workload = Workload { replicas, ..Workload::clone(workload) };
             self.note_replicas_of(&workload, None, work);
         }
-        self.recorded.target_version = version.or(self.recorded.target_version.take());
+        if version.is_some() {
+            self.recorded.target_version = version;
+        }
         if let Some(at) = self.last_active_at {
             self.recorded_active_at = Some(at);
             work.outbox.record(Record::LastActive { object: self.spec.key.clone(), at });

@@ -74,8 +74,8 @@ impl World {
         }
     }
 
-    /// The newest version that is known of a target, or of the workload with this UID: what a watch shows, else what was read
-    /// or written last. That outlives what is known of the target itself, which may be in doubt.
+    /// Returns the newest version that is known of a target; with `uid`, only of the workload that has it. It is the one that
+    /// a watch shows, else the newest that an object of the target has recorded: the target itself may just be read again.
     fn known_version(&self, target: &TargetId, uid: Option<&str>) -> Option<u64> {
         let is_same = |known: &str| uid.is_none_or(|uid| uid == known);
         if let Some((_, shown)) = self.facts.workloads.get(target) {
@@ -120,7 +120,7 @@ impl World {
         if let Some((_, shown)) = self.facts.workloads.get_mut(&id) {
             leave(shown);
         }
-        // Of a crowd the writer may be another than the owner. It may name another target since.
+        // Of many objects only the owner is among the first, so the writer is added, unless it names another target by now.
         for reader in self.objects.first_of_target(&id, &self.facts).iter().chain([key]) {
             if let Some(reader) = self.objects.get_mut(reader).filter(|reader| reader.target_id == id)
                 && let Target::Found { workload, .. } = &mut reader.target
@@ -129,7 +129,7 @@ impl World {
             }
         }
         if let Some(left) = left {
-            // The watch will show it when it is no news any more, also to the others that name this target.
+            // The watch will show this version when it is known already, so all that name the target learn of it here.
             self.note_replicas(&id, &left, None);
             self.mark_target(&id);
         }

@@ -261,8 +261,15 @@ fn a_watch_that_is_behind_undoes_no_write() {
     assert_eq!(recorded(&rig), [(Some(1), 0)]);
 }
 
-/// Returns a rig whose scale from zero is under way, and its answer with this version.
-fn scaling() -> (Rig, Workload, impl Fn(&Rig, u64) -> Event) {
+/// Returns the answer to the scale that is under way, with this version.
+fn answer(rig: &Rig, version: u64) -> Event {
+    let (_, write) = rig.writes.iter().find(|(_, write)| matches!(write.kind, WriteKind::Scale { .. })).unwrap();
+    let result = Ok(WriteOk::Scaled(Some(version)));
+    Event::Written(WriteDone { id: write.id, object: write.object.clone(), result })
+}
+
+/// Returns a rig whose scale from zero is under way, and the target as it was before it.
+fn scaling() -> (Rig, Workload) {
     let mut rig = shop(0, 0.0, |_| {});
     rig.seconds(5);
     let shown = rig.cluster.workloads.values().next().unwrap().clone();
@@ -271,12 +278,7 @@ fn scaling() -> (Rig, Workload, impl Fn(&Rig, u64) -> Event) {
     rig.set_answer("up", Answer::Value(500.0));
     rig.seconds(40);
     rig.records.clear();
-    let answer = |rig: &Rig, version| {
-        let (_, write) = rig.writes.iter().find(|(_, write)| matches!(write.kind, WriteKind::Scale { .. })).unwrap();
-        let result = Ok(WriteOk::Scaled(Some(version)));
-        Event::Written(WriteDone { id: write.id, object: write.object.clone(), result })
-    };
-    (rig, shown, answer)
+    (rig, shown)
 }
 
 /// An answer that comes after the start of a list is newer than the list. Otherwise the list holds whatever its version: etcd
@@ -284,7 +286,7 @@ fn scaling() -> (Rig, Workload, impl Fn(&Rig, u64) -> Event) {
 #[test]
 fn a_list_undoes_no_write_that_was_answered_after_its_start() {
     for is_later in [false, true] {
-        let (mut rig, shown, answer) = scaling();
+        let (mut rig, shown) = scaling();
         let start = Event::Workload(deployment(), WatchEvent::ListStart { scope: String::new() });
         let answer = answer(&rig, 1_000);
         let [first, second] = if is_later { [start, answer] } else { [answer, start] };
@@ -299,20 +301,20 @@ fn a_list_undoes_no_write_that_was_answered_after_its_start() {
 
 #[test]
 fn an_answer_does_not_undo_what_a_watch_has_shown_since() {
-    let (mut rig, _, answer) = scaling();
+    let mut rig = scaling().0;
     shows(&mut rig, at("1000", 1));
     shows(&mut rig, at("1001", 5));
     rig.step(answer(&rig, 1_000));
     assert_eq!(recorded(&rig), [(Some(0), 1), (Some(1), 5)]);
     // After a restore of etcd versions begin again where they were long ago.
-    let (mut rig, _, answer) = scaling();
+    let mut rig = scaling().0;
     rig.step(answer(&rig, 1));
     shows(&mut rig, at("2", 5));
     assert_eq!(recorded(&rig), [(Some(0), 1), (Some(1), 5)]);
 }
 
-#[test]
-fn a_watch_that_is_behind_undoes_no_read() {
+/// Returns a rig whose target has been read, with 3 replicas at its second version, and that no watch has shown.
+fn read() -> Rig {
     let mut rig = Rig::new(Cluster::default());
     rig.set_answer("up", Answer::Value(500.0));
     unseen(&mut rig, workload("web", 2));
@@ -320,6 +322,12 @@ fn a_watch_that_is_behind_undoes_no_read() {
     rig.cluster.put_object(fresh("shop", "web", testing::definition()));
     rig.seconds(5);
     assert_eq!(recorded(&rig), [(None, 3)]);
+    rig
+}
+
+#[test]
+fn a_watch_that_is_behind_undoes_no_read() {
+    let mut rig = read();
     shows(&mut rig, at("1", 2));
     shows(&mut rig, at("2", 3));
     assert_eq!(recorded(&rig), [(None, 3)]);
@@ -361,12 +369,7 @@ fn a_change_that_an_interrupted_watch_has_missed_may_be_older() {
 /// Regression: the target was in doubt, as after a standstill, and a watch that was behind made a change back.
 #[test]
 fn a_watch_that_is_behind_undoes_nothing_while_the_target_is_read_again() {
-    let mut rig = Rig::new(Cluster::default());
-    rig.set_answer("up", Answer::Value(500.0));
-    unseen(&mut rig, workload("web", 2));
-    unseen(&mut rig, workload("web", 3));
-    rig.cluster.put_object(fresh("shop", "web", testing::definition()));
-    rig.seconds(5);
+    let mut rig = read();
     gone(&mut rig, "web");
     shows(&mut rig, at("1", 2));
     assert_eq!(recorded(&rig), [(None, 3)]);
@@ -378,7 +381,7 @@ fn a_watch_that_is_behind_undoes_nothing_while_the_target_is_read_again() {
 /// no news any more.
 #[test]
 fn an_answer_to_a_write_is_news_to_all_that_name_the_target() {
-    let (mut rig, shown, answer) = scaling();
+    let (mut rig, shown) = scaling();
     let answer = answer(&rig, 1_000);
     rig.cluster.put_object(fresh("other", "web", testing::definition()));
     rig.cluster.put_object(fresh("shop", "api", testing::definition()));
@@ -406,9 +409,7 @@ fn an_answer_to_a_write_is_news_also_where_no_watch_shows_the_target() {
     rig.write_ms = 3_600_000;
     rig.set_answer("up", Answer::Value(500.0));
     rig.seconds(40);
-    let (_, write) = rig.writes.iter().find(|(_, write)| matches!(write.kind, WriteKind::Scale { .. })).unwrap();
-    let result = Ok(WriteOk::Scaled(Some(1_000)));
-    let answer = Event::Written(WriteDone { id: write.id, object: write.object.clone(), result });
+    let answer = answer(&rig, 1_000);
     rig.edit(&key("shop"), |object| object.target.name = "api".to_owned());
     rig.seconds(1);
     rig.records.clear();

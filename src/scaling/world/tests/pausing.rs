@@ -390,13 +390,19 @@ fn an_original_count_is_compared_with_a_target_that_no_watch_shows() {
     assert!(rig.cluster.objects.is_empty());
 }
 
-/// Regression: the history had a change back that never was, and the count before it was decided on.
-#[test]
-fn a_read_that_another_object_s_write_has_overtaken_undoes_nothing() {
-    let mut rig = about_a_rollout(2, 500.0);
+/// As [`about_a_rollout`], with a second object, `late`, that names the same target.
+fn two_about_a_rollout(replicas: u32, answer: f64) -> Rig {
+    let mut rig = about_a_rollout(replicas, answer);
     let mut second = fresh("late", "web", testing::definition());
     second.target = rig.object("shop").target.clone();
     rig.cluster.put_object(second);
+    rig
+}
+
+/// Regression: the history had a change back that never was, and the count before it was decided on.
+#[test]
+fn a_read_that_another_object_s_write_has_overtaken_undoes_nothing() {
+    let mut rig = two_about_a_rollout(2, 500.0);
     scale_rollout(&mut rig, 8);
     rig.seconds(65);
     let before = rig.cluster.workloads.values().next().unwrap().clone();
@@ -419,10 +425,7 @@ fn a_read_that_another_object_s_write_has_overtaken_undoes_nothing() {
 /// Regression: the history had a change back that never was.
 #[test]
 fn an_answer_to_a_write_undoes_nothing_that_another_object_has_read_since() {
-    let mut rig = about_a_rollout(0, 0.0);
-    let mut second = fresh("late", "web", testing::definition());
-    second.target = rig.object("shop").target.clone();
-    rig.cluster.put_object(second);
+    let mut rig = two_about_a_rollout(0, 0.0);
     rig.seconds(65);
     // The test gives the answer itself.
     rig.write_ms = 3_600_000;
