@@ -1,6 +1,8 @@
 //! A scripted HTTP server on a loopback port, with or without TLS, that records its requests.
 //!
 //! Can also act as a proxy ([`Reply::Tunnel`]). It has a thread per connection; all end with the fake.
+//! The port stays taken until the process ends, and then only closes connections: what a test has defined in a shared
+//! cluster is polled after the test, and the server of another test must not get those requests with the port.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -109,10 +111,10 @@ impl FakePrometheus {
         let for_thread = Arc::clone(&shared);
         thread::spawn(move || {
             for socket in listener.incoming() {
-                if for_thread.closing.load(Ordering::SeqCst) {
-                    return;
-                }
                 let Ok(socket) = socket else { continue };
+                if for_thread.closing.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let shared = Arc::clone(&for_thread);
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 shared.sockets.lock().unwrap().push(socket.try_clone().unwrap());
@@ -150,8 +152,6 @@ impl Drop for FakePrometheus {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::SeqCst);
         self.close_connections();
-        // Wakes the accepting thread.
-        let _ = TcpStream::connect(self.address);
     }
 }
 
