@@ -13,6 +13,10 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::chain::{self, BundleError, ChainError, ChainVerifier};
 use super::{User, uri};
+use crate::encode::cut;
+
+/// Upper bound on the bytes that an error quotes of the ConfigMap, before they are escaped.
+const QUOTE_MAX: usize = 64;
 
 /// The rules in force.
 #[derive(Debug, Clone)]
@@ -110,12 +114,12 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::List { key, error } => {
-                write!(f, "{key} is not a JSON array of strings: {error}")
+                write!(f, "{key} is not a JSON array of strings: {}", cut(error, 4 * QUOTE_MAX))
             }
             ConfigError::Bundle { key, error } => write!(f, "{key}: {error}"),
             ConfigError::NoUsernameHeaders => write!(f, "{USERNAME_KEY} is empty"),
             ConfigError::HeaderName { key, name } => {
-                write!(f, "{key} holds {name:?}, which is no header name")
+                write!(f, "{key} holds {:?}, which is no header name", cut(name, QUOTE_MAX))
             }
         }
     }
@@ -334,6 +338,15 @@ mod tests {
             }
         }
         assert_eq!(error(&[(USERNAME_KEY, None)]), "requestheader-username-headers is empty");
+    }
+
+    #[test]
+    fn of_a_long_value_little_is_quoted() {
+        let long = "\u{1}x".repeat(2_000);
+        for value in [serde_json::json!(long), serde_json::json!([long])].map(|value| value.to_string()) {
+            let message = error(&[(UID_KEY, Some(&value))]);
+            assert!(message.len() < 500 && !message.contains('\u{1}'), "{message:?}");
+        }
     }
 
     #[test]
