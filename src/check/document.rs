@@ -8,8 +8,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::Spanned;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
+use serde_saphyr::{Location, Spanned};
 
 /// One document; empty and comment-only ones are skipped.
 #[derive(Debug)]
@@ -104,6 +104,8 @@ fn parse(offset: u64, text: &str) -> Option<Result<Document, Unreadable>> {
         let message = "is not valid YAML for kubectl: a text or directive cannot begin with %".to_owned();
         return Some(Err(Unreadable { line: Some(offset + number.0 + 1), message, is_template: false }));
     }
+    let last = text.matches(['\n', '\r']).count() as u64;
+    let mut places = Places { offset, last, lines: HashMap::new(), duplicates: Vec::new() };
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
     // The same settings as kubectl's parser.
@@ -112,14 +114,13 @@ fn parse(offset: u64, text: &str) -> Option<Result<Document, Unreadable>> {
     options.non_finite_float_policy = NonFiniteFloatPolicy::AsString;
     Some(match serde_saphyr::from_str_with_options::<Spanned<Node>>(text, options) {
         Ok(node) => {
-            let first = node.referenced.line();
-            let mut places = Places { offset, lines: HashMap::new(), duplicates: Vec::new() };
+            let first_line = Some(places.line(node.referenced));
             let value = node.value.into_value("", &mut places);
             let Places { lines, duplicates, .. } = places;
-            Ok(Document { value, lines, duplicates, first_line: Some(offset + first) })
+            Ok(Document { value, lines, duplicates, first_line })
         }
         Err(error) => {
-            let line = error.location().map(|location| offset + location.line());
+            let line = error.location().map(|location| places.line(location));
             Err(Unreadable { line, message: message(&error, text), is_template: is_template(text) })
         }
     })
@@ -232,8 +233,17 @@ enum Node {
 /// Positions, collected while walking the tree.
 struct Places {
     offset: u64,
+    /// Lines of the text. The parser places what ends with it on the line after the last.
+    last: u64,
     lines: HashMap<String, u64>,
     duplicates: Vec<(String, u64)>,
+}
+
+impl Places {
+    /// Returns the line in the file.
+    fn line(&self, location: Location) -> u64 {
+        self.offset + location.line().min(self.last)
+    }
 }
 
 impl Node {
@@ -245,7 +255,8 @@ impl Node {
                 .enumerate()
                 .map(|(index, item)| {
                     let path = format!("{path}[{index}]");
-                    places.lines.insert(path.clone(), places.offset + item.referenced.line());
+                    let line = places.line(item.referenced);
+                    places.lines.insert(path.clone(), line);
                     item.value.into_value(&path, places)
                 })
                 .collect(),
@@ -262,7 +273,7 @@ impl Node {
                     } else {
                         format!("{path}.{name}")
                     };
-                    let line = places.offset + key.referenced.line();
+                    let line = places.line(key.referenced);
                     places.lines.insert(path.clone(), line);
                     if !names.insert(name.clone()) {
                         places.duplicates.push((path.clone(), line));
@@ -380,6 +391,15 @@ mod tests {
         assert!(message.starts_with("is not valid YAML: "), "{message}");
         let last = documents[2].as_ref().expect("is valid");
         assert_eq!(last.value.to_string(), r#"{"d":75,"e":true,"f":"05","g":null}"#);
+    }
+
+    #[test]
+    fn what_ends_with_the_text_is_on_its_last_line() {
+        for (text, line) in [("? ", 1), ("---\n\r\u{feff}", 3), ("a: [\n", 1)] {
+            let document = split(text).pop().expect("is not blank");
+            let found = document.map_or_else(|error| error.line, |document| document.line("", ""));
+            assert_eq!(found, Some(line), "{text:?}");
+        }
     }
 
     #[test]
