@@ -15,8 +15,8 @@ use super::chain::{self, BundleError, ChainError, ChainVerifier};
 use super::{User, uri};
 use crate::encode::cut;
 
-/// Upper bound on the bytes that an error quotes of the ConfigMap, before they are escaped.
-const QUOTE_MAX: usize = 64;
+/// Upper bound on the bytes of an error that quote the ConfigMap.
+const QUOTE_MAX: usize = 256;
 
 /// The rules in force.
 #[derive(Debug, Clone)]
@@ -114,12 +114,12 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::List { key, error } => {
-                write!(f, "{key} is not a JSON array of strings: {}", cut(error, 4 * QUOTE_MAX))
+                write!(f, "{key} is not a JSON array of strings: {}", cut(error, QUOTE_MAX))
             }
             ConfigError::Bundle { key, error } => write!(f, "{key}: {error}"),
             ConfigError::NoUsernameHeaders => write!(f, "{USERNAME_KEY} is empty"),
             ConfigError::HeaderName { key, name } => {
-                write!(f, "{key} holds {:?}, which is no header name", cut(name, QUOTE_MAX))
+                write!(f, "{key} holds {}, which is no header name", cut(&format!("{name:?}"), QUOTE_MAX))
             }
         }
     }
