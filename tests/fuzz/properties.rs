@@ -490,8 +490,8 @@ pub(crate) fn queues(bytes: &[u8]) {
     }
 }
 
-/// A word that corpora have where a server may send what it should not show. The plus sign is in none of the codes, which are
-/// shown: mutations put it there, too.
+/// A word that corpora have where a server may send what it should not show. It has a plus sign, which no code has: codes are
+/// shown, and fuzzing puts the word in their place, too.
 const SECRET: &str = "s3cr+t";
 
 fn scram(bytes: &[u8]) {

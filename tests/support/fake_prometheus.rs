@@ -1,8 +1,8 @@
 //! A scripted HTTP server on a loopback port, with or without TLS, that records its requests.
 //!
 //! Can also act as a proxy ([`Reply::Tunnel`]). It has a thread per connection; all end with the fake.
-//! The port stays taken until the process ends, and then only closes connections: what a test has defined in a shared
-//! cluster is polled after the test, and the server of another test must not get those requests with the port.
+//! The port stays taken until the process ends; after the fake it closes every connection. What a test has defined in a
+//! shared cluster is still polled after the test, and a server of another test on that port would get those requests.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
