@@ -86,6 +86,7 @@ fn result(server: &str, body: Body) -> Result<Answer, PollError> {
         (_, count @ 2..) => {
             return Err(query(&format!("{count} series, aggregate it to one (for example with sum(...))")));
         }
+        (Some(Element::Series(series)), _) if series.value.count > 0 => series.value,
         (Some(Element::Series(Series { histogram: true, .. })), _) => {
             return Err(query("a native histogram: take a number from it, for example with histogram_quantile(...)"));
         }
@@ -94,8 +95,7 @@ fn result(server: &str, body: Body) -> Result<Answer, PollError> {
                 "a range vector (matrix): wrap it in a function such as rate(...) or avg_over_time(...)",
             ));
         }
-        (Some(Element::Series(series)), _) => series.value,
-        (Some(Element::Cell(Cell::Null)) | None, _) => Value::default(),
+        (Some(Element::Series(_) | Element::Cell(Cell::Null)) | None, _) => Value::default(),
         (Some(Element::Cell(_)), _) => return Err(unexpected(server, "its result is not a list of series")),
     };
     match value.count {
@@ -249,6 +249,11 @@ mod tests {
         // Unknown fields are ignored.
         let unknown = r#"{"infos":["i"],"stats":{"a":[1]},"data":{"result":[{"value":[1,"2"],"metric":{}}]}}"#;
         assert_eq!(ok(unknown), Answer::Value(2.0));
+        // Regression: found by fuzzing. A series with a value was refused for what stands beside it, and not in a list.
+        for beside in ["values", "histogram"] {
+            let both = format!(r#"{{"data":{{"result":[{{"value":[1,"2"],"{beside}":[]}}]}}}}"#);
+            assert_eq!(ok(&both), Answer::Value(2.0));
+        }
     }
 
     #[test]
